@@ -1,0 +1,1 @@
+"""The practice cluster and the demo that plays the main job on it."""

@@ -1,0 +1,41 @@
+"""The errors of the server that somebody catches or answers. Each docstring is the sentence that its user reads.
+
+How a door answers them is one table, kas/kubernetes_api/replies.py; the command line prints them and exits.
+"""
+
+from __future__ import annotations
+
+
+class KasError(Exception):
+    """Something went wrong in kas."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (type(self).__doc__ or "").strip()
+
+
+class ConfigurationError(KasError):
+    """The configuration cannot be used."""  # exit code 2; the message has one line per mistake
+
+
+class Unauthenticated(KasError):
+    """The token is missing, malformed, unknown, expired or revoked."""
+
+
+class AccessDenied(KasError):
+    """This job may not use this agent."""
+
+
+class IssuerUnavailable(KasError):
+    """Who vouches for this token cannot be asked right now."""
+
+
+class AgentNotConnected(KasError):
+    """The agent is not connected to kas."""
+
+
+class TooManyRequests(KasError):
+    """Too many requests."""
+
+
+class StoreUnavailable(KasError):
+    """The database cannot be used right now."""

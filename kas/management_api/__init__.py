@@ -1,0 +1,1 @@
+"""DOOR for jobs and operators over HTTPS: kubeconfigs."""

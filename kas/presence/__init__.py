@@ -1,0 +1,1 @@
+"""Which agent is linked to which kas."""

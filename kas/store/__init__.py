@@ -1,0 +1,1 @@
+"""What must last: agents, tokens, job tokens and the change log, in SQLite or PostgreSQL through SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""What the standard library lacks and no domain word appears in: owned tasks, back-off, TLS contexts, log fields."""
