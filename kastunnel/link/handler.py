@@ -45,7 +45,9 @@ class Exchange(Protocol):
     def room(self) -> int:
         """Bytes that may still be said before the source should pause; may be negative after an overshoot of one read."""
 
-    def send_head(self, status: int, headers: Headers, body: bytes = b"", *, end: bool = False, body_length: int | None = None) -> None:
+    def send_head(
+        self, status: int, headers: Headers, body: bytes = b"", *, end: bool = False, body_length: int | None = None
+    ) -> None:
         """Say the answer's head, once (only at the answering end); ``body`` is at most 64 KiB."""
 
     def send(self, data: bytes) -> None:
@@ -54,7 +56,9 @@ class Exchange(Protocol):
     def end(self) -> None:
         """Say that this direction is complete. Half-close: the other direction goes on."""
 
-    def reset(self, code: Code, reason: str = "", *, hop: Hop = Hop.HOP_UNSET, not_run: bool = False, after_data: bool = False) -> None:
+    def reset(
+        self, code: Code, reason: str = "", *, hop: Hop = Hop.HOP_UNSET, not_run: bool = False, after_data: bool = False
+    ) -> None:
         """Say that the request has failed. ``after_data``: behind the bytes already sent (a broken source), else at once, discarding them."""
 
     def consumed(self, count: int) -> None:
