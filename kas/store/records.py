@@ -1,0 +1,101 @@
+"""What the queries return: plain values. Times are unix seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NotRequired, TypedDict
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """An agent that exists: its id is never given to another, not even after it was deleted."""
+
+    id: int
+    issuer: str
+    project: str
+    name: str
+    created_at: int
+
+    @property
+    def context(self) -> str:
+        """``group/project:name``, as kubeconfigs call it."""
+        return f"{self.project}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTokenRecord:
+    """A token of an agent, without its secret."""
+
+    id: int
+    agent_id: int
+    prefix: str
+    created_at: int
+    last_used_at: int | None
+    revoked_at: int | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether agentk may still use it."""
+        return self.revoked_at is None
+
+
+class JobEnvironment(TypedDict):
+    """The environment that a job deploys to."""
+
+    name: str
+    slug: NotRequired[str]
+    tier: NotRequired[str]
+
+
+class JobClaims(TypedDict):
+    """What a job token says about its job. A claim that is not known is absent, never empty."""
+
+    project: str
+    project_id: NotRequired[int]
+    group_ids: NotRequired[list[int]]  # the project's group and all its ancestors
+    ref: NotRequired[str]
+    ref_protected: NotRequired[bool]
+    environment: NotRequired[JobEnvironment]
+    pipeline_id: NotRequired[int]
+    job_id: NotRequired[int]
+    username: NotRequired[str]
+    user_id: NotRequired[int]
+
+
+@dataclass(frozen=True, slots=True)
+class JobTokenRecord:
+    """A job token that is in force, without its secret. ``sha256`` is the hash of the whole token."""
+
+    id: int
+    sha256: bytes
+    claims: JobClaims
+    created_at: int
+    expires_at: int
+
+
+class ChangeKind(StrEnum):
+    """What happened, and whose id the ``subject`` of the change is."""
+
+    AGENT_REGISTERED = "agent_registered"  # agent
+    AGENT_DELETED = "agent_deleted"  # agent; its tokens are revoked with it, each a change of its own
+    AGENT_TOKEN_CREATED = "agent_token_created"  # noqa: S105  agent token
+    AGENT_TOKEN_REVOKED = "agent_token_revoked"  # noqa: S105  agent token
+    JOB_TOKEN_ISSUED = "job_token_issued"  # noqa: S105  job token
+    JOB_TOKEN_REVOKED = "job_token_revoked"  # noqa: S105  job token
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the change log.
+
+    ``seq`` grows by one with each entry, in the order of commits, so nobody who reads on from the last one misses any.
+    ``agent_id`` is set where an agent is concerned, ``sha256`` (of the token) where a token is: caches are keyed by it.
+    """
+
+    seq: int
+    kind: ChangeKind
+    subject: int
+    agent_id: int | None
+    sha256: bytes | None
+    at: int

@@ -1,0 +1,47 @@
+"""The store as the rest of kas holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from kas.clock import Clock, system_clock
+from kas.store.agent_tokens import AgentTokens
+from kas.store.agents import Agents
+from kas.store.changes import Changes
+from kas.store.database import Database
+from kas.store.job_tokens import JobTokens
+from kas.store.migrating import migrate
+
+
+class Store:
+    """The queries, by what they are about.
+
+    Every method may be called by several tasks at once, and raises StoreUnavailable when the database cannot be used. Cancelled,
+    a write has happened completely or not at all.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self.agents = Agents(database, clock)
+        self.agent_tokens = AgentTokens(database, clock)
+        self.job_tokens = JobTokens(database, clock)
+        self.changes = Changes(database)
+
+    def __repr__(self) -> str:
+        return f"<Store {self._database.where}>"
+
+
+@asynccontextmanager
+async def open_store(url: str, *, password: str | None = None, clock: Clock = system_clock) -> AsyncIterator[Store]:
+    """The store at ``url``, its tables brought up to this version first; closed at the end of the block.
+
+    Raises ConfigurationError for a URL that cannot be meant, StoreUnavailable for a database that cannot be used or was written
+    by a newer kas.
+    """
+    database = Database(url, password)
+    try:
+        await migrate(database)
+        yield Store(database, clock)
+    finally:
+        await database.close()
