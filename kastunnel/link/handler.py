@@ -59,7 +59,10 @@ class Exchange(Protocol):
     def reset(
         self, code: Code, reason: str = "", *, hop: Hop = Hop.HOP_UNSET, not_run: bool = False, after_data: bool = False
     ) -> None:
-        """Say that the request has failed. ``after_data``: behind the bytes already sent (a broken source), else at once, discarding them."""
+        """Say that the request has failed. ``after_data``: behind the bytes already sent (a broken source), else at once.
+
+        At once means that bytes not yet said are discarded. Nothing more is called on the handler.
+        """
 
     def consumed(self, count: int) -> None:
         """``count`` received bytes have left for the reader: they may be credited again."""
