@@ -47,11 +47,17 @@ class Section(BaseModel):
 
 
 class Tls(Section):
-    """Certificate files of a door. Both are read again on SIGHUP."""
+    """Certificate files of a door. They are read again on SIGHUP."""
 
     certificate_file: FilePath = Field(description="The certificate and its chain, PEM, the door's own first.")
     key_file: FilePath = Field(
         description="Its private key, PEM, without a passphrase; not readable by every user of the machine."
+    )
+    ca_file: FilePath | None = option(
+        None,
+        "Certificates that clients of this door must trust, PEM; they stand in kubeconfigs and in agents' manifests. Without it "
+        "clients trust what their own machine trusts: right for a public CA.",
+        example="/etc/kas/tls/ca.crt",
     )
 
 
