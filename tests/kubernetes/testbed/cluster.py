@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import shutil
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ from tests.kubernetes.testbed.certificates import write_certificates
 from tests.kubernetes.testbed.kubeconfig import write_kubeconfig
 from tests.kubernetes.testbed.node import Node
 from tests.kubernetes.testbed.processes import Processes
+from tests.support.ports import free_ports
 
-PORTS = range(20000, 32000)  # below the ports that the kernel hands out for outgoing connections
 READY_LIMIT_S = 120  # 5 s on an idle machine
 
 
@@ -143,18 +141,3 @@ def _is_ready(node: bytes | None) -> bool:
         return False
     conditions = json.loads(node).get("status", {}).get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of localhost that nobody listens on, at random, so that two clusters that start at once do not meet."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
