@@ -1,0 +1,95 @@
+"""One agent's configuration, read once from its repository: what is in force, or what is wrong with it.
+
+The server does this when a commit is new, in a thread; ``kas agent show`` does it in its own process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kas.agent_config.entries import EMPTY, AgentConfig
+from kas.agent_config.repositories import Repository, RepositoryProblem
+from kas.agent_config.schema import MAX_FILE_BYTES, read_agent_config
+from kas.located_yaml import Mistake, MistakesInFile
+
+
+class Agent(Protocol):
+    """What is needed of a registered agent."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def project(self) -> str:
+        """The project whose repository holds its configuration."""
+
+    @property
+    def name(self) -> str:
+        """Its name: the folder of its configuration."""
+
+
+class Repositories(Protocol):
+    """Which repository belongs to which project."""
+
+    def find(self, project: str) -> Repository | None:
+        """None: the operator named none. Blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the newest configuration of an agent is not in force. Two are equal if nothing new can be said."""
+
+    reason: str  # one line per mistake, each ``file:line:column: path: what was expected``, or what is wrong with the repository
+    mistakes: tuple[Mistake, ...] = ()  # empty: the repository is at fault, not the file
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at the repository found. Exactly one of ``config`` and ``problem`` is set."""
+
+    repository: str  # where it was read, for people; empty: no repository is configured for the project
+    path: str
+    commit: str = ""
+    present: bool = False  # whether the commit has the file
+    config: AgentConfig | None = None
+    problem: Problem | None = None
+
+
+def path_of(agent_name: str) -> str:
+    """Where the configuration of the agent stands in its project's repository."""
+    return f".gitlab/agents/{agent_name}/config.yaml"
+
+
+def read_configuration(
+    repositories: Repositories,
+    project: str,
+    agent_name: str,
+    *,
+    allow_system_identities: bool = False,
+    max_bytes: int = MAX_FILE_BYTES,
+    known_commit: str | None = None,
+) -> Reading | None:
+    """Read the agent's configuration at the newest commit; None if that is ``known_commit``. Blocks; raises nothing expected.
+
+    Without a repository, and without the file, the configuration is empty: only jobs of the agent's own project have access.
+    """
+    path = path_of(agent_name)
+    repository = repositories.find(project)
+    if repository is None:
+        return None if known_commit == "" else Reading("", path, config=EMPTY)
+    commit = ""
+    try:
+        commit = repository.head()
+        if commit == known_commit:
+            return None
+        text = repository.read(commit, path, max_bytes)
+        config = EMPTY
+        if text is not None:
+            config = read_agent_config(text, path, allow_system_identities=allow_system_identities, max_bytes=max_bytes)
+    except RepositoryProblem as error:
+        return Reading(repository.where, path, commit, problem=Problem(str(error)))
+    except MistakesInFile as error:
+        return Reading(repository.where, path, commit, True, problem=Problem(str(error), error.mistakes))
+    return Reading(repository.where, path, commit, text is not None, config)

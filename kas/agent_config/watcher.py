@@ -1,0 +1,207 @@
+"""Keeps every agent's configuration in force: looks at the repositories every few seconds, reads what is new, keeps the last good one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from kas.agent_config.entries import EMPTY, AgentConfig
+from kas.agent_config.reading import Agent, Problem, Reading, Repositories, read_configuration
+from kas.agent_config.schema import MAX_FILE_BYTES
+from kas.clock import Clock, system_clock
+from kas.metrics import ConfigMetrics
+from kastunnel.toolkit.logs import Fields, fields
+
+log = logging.getLogger(__name__)
+
+POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """How it stands with one agent's configuration."""
+
+    repository: str  # empty: none is configured for the project
+    path: str
+    config: AgentConfig | None  # in force; None: nothing good was read yet, so nobody has access
+    commit: str = ""  # that it was read from
+    loaded_at: float | None = None  # unix seconds
+    problem: Problem | None = None  # why the newest one is not in force
+    problem_commit: str = ""
+
+
+class _Wanted(NamedTuple):
+    agent_id: int
+    project: str
+    name: str
+    known_commit: str | None
+
+
+class AgentConfigs:
+    """The configurations of all agents. ``refresh`` once before the doors open, then keep ``run`` running.
+
+    Not thread-safe; reads and parses in a thread of its own choosing, one at a time.
+    """
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        agents: Callable[[], Iterable[Agent]],
+        metrics: ConfigMetrics,
+        *,
+        poll_s: float = POLL_S,
+        allow_system_identities: bool = False,
+        max_bytes: int = MAX_FILE_BYTES,
+        clock: Clock = system_clock,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._repositories = repositories
+        self._agents = agents
+        self._metrics = metrics
+        self._poll_s = poll_s
+        self._allow_system_identities = allow_system_identities
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - only spreads polls in time
+        self._status: dict[int, ConfigStatus] = {}
+        self._seen: dict[int, str] = {}  # the commit that was looked at last, good or bad
+        self._listeners: list[Callable[[int], None]] = []
+        self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()  # one look at a time, or an older one could be taken for the newest
+
+    def get(self, agent: Agent) -> AgentConfig | None:
+        """The configuration in force. None: nobody has access, since nothing good was read yet."""
+        status = self._status.get(agent.id)
+        return None if status is None else status.config
+
+    def status(self, agent_id: int) -> ConfigStatus | None:
+        """How it stands; None before the first look, and for agents that do not exist."""
+        return self._status.get(agent_id)
+
+    @property
+    def broken(self) -> int:
+        """How many agents have a newest configuration that is not in force."""
+        return sum(status.problem is not None for status in self._status.values())
+
+    def listen(self, changed: Callable[[int], None]) -> None:
+        """``changed(agent_id)`` is called when another configuration is in force."""
+        self._listeners.append(changed)
+
+    def wake(self) -> None:
+        """Look now: agents came or went, or somebody says that a repository has changed."""
+        self._woken.set()
+
+    def reconfigure(self, repositories: Repositories, *, poll_s: float, allow_system_identities: bool) -> None:
+        """Other settings from now on: everything is read anew, soon."""
+        self._repositories = repositories
+        self._poll_s = poll_s
+        self._allow_system_identities = allow_system_identities
+        self._seen.clear()
+        self.wake()
+
+    async def run(self) -> None:
+        """Look at the repositories for ever, each ``poll_s`` or a little earlier, so that many kas do not do so at once."""
+        while True:
+            await self.refresh()
+            try:
+                async with asyncio.timeout(self._poll_s * self._rng.uniform(0.8, 1.0)):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    async def refresh(self) -> None:
+        """Look at all repositories once. Cancelled, nothing has changed."""
+        async with self._looking:
+            self._woken.clear()
+            repositories = self._repositories
+            agents = {agent.id: agent for agent in self._agents()}
+            self._drop_all_but(agents.keys())
+            wanted = [
+                _Wanted(agent.id, agent.project, agent.name, self._seen.get(agent.id)) for agent in agents.values()
+            ]
+            readings = await asyncio.to_thread(self._look, repositories, wanted, self._allow_system_identities)
+            if repositories is not self._repositories:
+                return  # reconfigured meanwhile: what was read does not count, and we have been woken
+            for agent_id, reading in readings.items():
+                self._take(agents[agent_id], reading)
+
+    def _look(
+        self, repositories: Repositories, wanted: Iterable[_Wanted], allow_system_identities: bool
+    ) -> dict[int, Reading]:
+        """In a thread."""
+        readings: dict[int, Reading] = {}
+        for one in wanted:
+            reading = read_configuration(
+                repositories,
+                one.project,
+                one.name,
+                allow_system_identities=allow_system_identities,
+                max_bytes=self._max_bytes,
+                known_commit=one.known_commit,
+            )
+            if reading is not None:
+                readings[one.agent_id] = reading
+        return readings
+
+    def _drop_all_but(self, living: Iterable[int]) -> None:
+        for agent_id in self._status.keys() - set(living):
+            del self._status[agent_id]
+            self._seen.pop(agent_id, None)
+
+    def _take(self, agent: Agent, reading: Reading) -> None:
+        before = self._status.get(agent.id) or ConfigStatus(reading.repository, reading.path, None)
+        if reading.problem is not None:
+            if reading.problem.mistakes:
+                self._seen[agent.id] = reading.commit
+            else:
+                self._seen.pop(agent.id, None)  # the repository's own trouble may pass without a new commit
+            after = replace(before, problem=reading.problem, problem_commit=reading.commit)
+            self._status[agent.id] = after
+            if reading.problem != before.problem:
+                self._complain(agent, reading, reading.problem)
+            return
+        self._seen[agent.id] = reading.commit
+        self._metrics.good.value += 1
+        self._status[agent.id] = ConfigStatus(
+            reading.repository, reading.path, reading.config, reading.commit, self._clock()
+        )
+        if reading.config != before.config or before.problem is not None:
+            self._announce(agent, reading)
+        if reading.config != before.config:
+            for changed in self._listeners:
+                changed(agent.id)
+
+    def _complain(self, agent: Agent, reading: Reading, problem: Problem) -> None:
+        if not problem.mistakes:
+            self._metrics.unreadable.value += 1
+            said = fields(**_about(agent), repository=reading.repository, reason=problem.reason)
+            log.warning("configuration repository cannot be read", extra=said)
+            return
+        self._metrics.bad.value += 1
+        first = problem.mistakes[0]
+        said = fields(
+            **_about(agent),
+            commit=reading.commit,
+            count=len(problem.mistakes),
+            file=first.source,
+            line=first.position.line,
+            column=first.position.column,
+            reason=f"{first.path}: {first.message}" if first.path else first.message,
+        )
+        log.warning("agent configuration refused, the last good one stays in force", extra=said)
+
+    def _announce(self, agent: Agent, reading: Reading) -> None:
+        config = reading.config or EMPTY
+        said = fields(**_about(agent), commit=reading.commit, count=config.entries)
+        log.info("agent configuration in force", extra=said)
+        for notice in config.notices:
+            said = fields(**_about(agent), commit=reading.commit, notice=notice)
+            log.info("agent configuration has a part without effect", extra=said)
+
+
+def _about(agent: Agent) -> Fields:
+    return {"agent_id": agent.id, "agent": agent.name, "project": agent.project}
