@@ -13,7 +13,7 @@ _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _MAX_HOST_CHARACTERS = 253  # RFC 1035
 _MAX_PORT = 65535
-_DEFAULT_PORT = 443  # of https, and of grpcs
+_HTTPS_PORT = 443
 _FORM = "host:port was expected, like 127.0.0.1:8154 or [::1]:8154"
 
 
@@ -60,8 +60,8 @@ class ExternalUrl:
 
     @property
     def authority(self) -> str:
-        """Host, and the port unless it is the scheme's own; what a Host header carries."""
-        if self.port != _DEFAULT_PORT:
+        """Host, and the port unless it is that of https; what a Host header carries."""
+        if self.port != _HTTPS_PORT or self.scheme != "https":
             return _joined(self.host, self.port)
         return _joined(self.host, self.port).rpartition(":")[0]
 
@@ -72,8 +72,8 @@ class ExternalUrl:
 
     @classmethod
     def parse(cls, text: object, scheme: str) -> ExternalUrl:
-        """From ``scheme://host[:port]``. Raises ValueError with what was expected."""
-        example = f"{scheme}://kas.example.com was expected"
+        """From ``https://host[:port]`` or ``grpcs://host:port``. Raises ValueError with what was expected."""
+        example = f"{scheme}://kas.example.com{'' if scheme == 'https' else ':8150'} was expected"
         if not isinstance(text, str) or not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError(f"{example} (ASCII, without spaces)")
         found, separator, rest = text.partition("://")
@@ -84,8 +84,7 @@ class ExternalUrl:
         authority, _, path = rest.partition("/")
         if path:
             raise ValueError(f"{example}: a path is not supported, give this door a host name or a port of its own")
-        host, port = _split_authority(authority, example)
-        return cls(scheme, host, port)
+        return cls(scheme, *_split_authority(authority, scheme, example))
 
 
 def is_loopback(host: str) -> bool:
@@ -98,16 +97,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _split_authority(authority: str, example: str) -> tuple[str, int]:
-    if not authority:
-        raise ValueError(f"{example}: the host is missing")
-    if authority.endswith("]") or ":" not in authority:
-        return _host(authority), _DEFAULT_PORT
-    host, _, port = authority.rpartition(":")
-    return _host(host), _port(port, lowest=1)
+def _split_authority(authority: str, scheme: str, example: str) -> tuple[str, int]:
+    if not authority.endswith("]") and ":" in authority:
+        host, _, port = authority.rpartition(":")
+        return _host(host), _port(port, lowest=1)
+    if scheme != "https":  # grpcs has no port of its own that everybody would guess alike
+        raise ValueError(f"{example}: the port is missing")
+    return _host(authority), _HTTPS_PORT
 
 
 def _host(text: str) -> str:
+    if not text:
+        raise ValueError("the host is missing")
     if text.startswith("[") and text.endswith("]"):
         try:
             return str(ipaddress.IPv6Address(text[1:-1]))

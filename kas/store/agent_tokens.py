@@ -19,6 +19,7 @@ from kastunnel.toolkit.logs import fields
 
 log = logging.getLogger(__name__)
 
+Records = list[AgentTokenRecord]  # within the class `list` is the query
 MAX_ACTIVE = 2
 USE_NOTED_EVERY_S = 600  # an agent that reconnects all day costs 144 writes, not thousands
 
@@ -46,9 +47,15 @@ class AgentTokens:
                 )
             return await add(connection, agent_id, now)
 
-    async def list(self, agent_id: int) -> list[AgentTokenRecord]:
+    async def list(self, agent_id: int) -> Records:
         """All of them, revoked ones too, oldest first."""
         query = select(agent_tokens).where(agent_tokens.c.agent_id == agent_id).order_by(agent_tokens.c.id)
+        async with self._database.reading() as connection:
+            return [_record(row) for row in (await connection.execute(query)).all()]
+
+    async def active(self) -> Records:
+        """The active ones of every agent."""
+        query = select(agent_tokens).where(agent_tokens.c.revoked_at.is_(None)).order_by(agent_tokens.c.id)
         async with self._database.reading() as connection:
             return [_record(row) for row in (await connection.execute(query)).all()]
 

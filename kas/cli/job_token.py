@@ -1,0 +1,167 @@
+"""kas job-token: tokens for jobs where no forge vouches for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kas.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    OutputFormat,
+    OutputOption,
+    load,
+    seconds,
+    token_from,
+    with_store,
+)
+from kas.cli.output import iso, print_json, print_table
+from kas.errors import KasError
+from kas.store import InvalidValue, JobClaims, JobTokenRecord, Store
+
+app = typer.Typer(no_args_is_help=True, help="Tokens for jobs, where no forge vouches for them.")
+
+
+def _number(*names: str, text: str) -> Any:
+    return typer.Option(None, *names, min=1, metavar="NUMBER", help=text)
+
+
+@app.command()
+def issue(
+    project: Annotated[str, typer.Option("--project", "-p", metavar="GROUP/PROJECT", help="The job's project.")],
+    project_id: int | None = _number("--project-id", text="Its number; access_as: ci_job needs it."),
+    group_id: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="NUMBER",
+            help="The numbers of its group and all groups above, repeatable; access_as: ci_job needs them.",
+        ),
+    ] = None,
+    ref: Annotated[str | None, typer.Option(metavar="REF", help="The branch or tag that the job runs for.")] = None,
+    protected: Annotated[
+        bool | None,
+        typer.Option("--protected/--not-protected", help="Whether that ref is protected.", show_default=False),
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The environment that the job deploys to.")
+    ] = None,
+    environment_slug: Annotated[str | None, typer.Option(metavar="SLUG", help="Its short name.")] = None,
+    environment_tier: Annotated[str | None, typer.Option(metavar="TIER", help="Its tier, like production.")] = None,
+    pipeline_id: int | None = _number("--pipeline-id", text="The pipeline's number; access_as: ci_job needs it."),
+    job_id: int | None = _number("--job-id", text="The job's number; access_as: ci_job needs it."),
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who started the job; access_as: ci_job needs it.")
+    ] = None,
+    user_id: int | None = _number("--user-id", text="Their number."),
+    ttl: Annotated[str, typer.Option(metavar="DURATION", help="How long it is in force: 90s, 15m, 8h.")] = "15m",
+    output: OutputOption = OutputFormat.TABLE,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Make a token for a job and print it: only the token, so that it can go into a file or a variable.
+
+    What access_as: ci_job needs and the token lacks is a denial, never an empty group.
+
+    ```
+    umask 077
+    kas job-token issue --project shop/web --ref main --protected > token
+    kas kubeconfig --token-file token > kubeconfig
+    ```
+    """
+    claims = _claims(
+        project=project,
+        project_id=project_id,
+        group_ids=group_id or None,
+        ref=ref,
+        ref_protected=protected,
+        environment=_environment(environment, environment_slug, environment_tier),
+        pipeline_id=pipeline_id,
+        job_id=job_id,
+        username=user,
+        user_id=user_id,
+    )
+    settings = load(config)
+    ttl_s = seconds(ttl)
+    if ttl_s > settings.access.max_job_token_ttl_s:
+        raise InvalidValue(
+            f"--ttl {ttl} is longer than access.max_job_token_ttl_s ({settings.access.max_job_token_ttl_s:.0f} s)"
+        )
+
+    async def work(store: Store) -> tuple[str, JobTokenRecord | None]:
+        token: str = await store.job_tokens.issue(claims, ttl_s)
+        return token, await store.job_tokens.find(token.encode())
+
+    token, record = with_store(settings, work)
+    if output is OutputFormat.JSON and record is not None:
+        print_json(_row(record) | {"claims": record.claims, "token": token})
+    else:
+        print(token)
+
+
+@app.command("list")
+def list_tokens(output: OutputOption = OutputFormat.TABLE, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the job tokens that are in force (never their secrets)."""
+    tokens = with_store(load(config), lambda store: store.job_tokens.list())
+    if output is OutputFormat.JSON:
+        print_json([_row(token) | {"claims": token.claims} for token in tokens])
+        return
+    rows = [_row(token) | {"job": token.claims.get("job_id"), "ref": token.claims.get("ref")} for token in tokens]
+    columns = {"id": "token id", "project": "project", "ref": "ref", "job": "job", "expires_at": "expires"}
+    print_table(rows, columns, "No job token is in force.")
+
+
+@app.command()
+def revoke(
+    token_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="Its id, from `kas job-token list`.", min=1)
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="Or a file with the token itself; - is standard input."),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Revoke a job token: in force within 5 s, for open streams too."""
+    if (token_id is None) == (token_file is None):
+        raise typer.BadParameter("either ID or --token-file was expected")
+    secret = b"" if token_file is None else token_from(token_file).encode()
+
+    async def work(store: Store) -> int:
+        found = token_id
+        if found is None:
+            record = await store.job_tokens.find(secret)
+            if record is None:
+                raise KasError("this token is not in force: nothing to revoke")
+            found = int(record.id)
+        await store.job_tokens.revoke(found)
+        return found
+
+    print(f"Revoked job token {with_store(load(config), work)}.")
+
+
+def _environment(name: str | None, slug: str | None, tier: str | None) -> dict[str, str] | None:
+    if name is None:
+        if slug is not None or tier is not None:
+            raise typer.BadParameter("--environment-slug and --environment-tier need --environment")
+        return None
+    return {key: value for key, value in (("name", name), ("slug", slug), ("tier", tier)) if value is not None}
+
+
+def _claims(**claims: Any) -> JobClaims:
+    known: Any = {key: value for key, value in claims.items() if value is not None}
+    for key, value in known.items():
+        if value == "":
+            raise InvalidValue(f"the claim {key} is empty: leave the option out where it is not known")
+    result: JobClaims = known
+    return result
+
+
+def _row(token: JobTokenRecord) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "project": token.claims["project"],
+        "created_at": iso(token.created_at),
+        "expires_at": iso(token.expires_at),
+    }
