@@ -1,0 +1,1 @@
+"""Stand-ins with knobs that several rings of tests share."""
