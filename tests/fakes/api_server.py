@@ -81,6 +81,7 @@ class FakeApiServer:
         self.open_connections = 0
         self.cancelled = asyncio.Event()  # a client went away, in whatever way
         self._tls = tls
+        self._happened = asyncio.Event()
         self._handlers: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,6 +91,20 @@ class FakeApiServer:
     @property
     def heads(self) -> list[bytes]:
         return [call.head for call in self.calls]
+
+    async def arrived(self, count: int = 1) -> None:
+        """Wait until so many requests have been seen."""
+        async with asyncio.timeout(5):
+            while len(self.calls) < count:
+                self._happened.clear()
+                await self._happened.wait()
+
+    async def gone(self, count: int = 1) -> None:
+        """Wait until so many connections have been opened and all of them have ended."""
+        async with asyncio.timeout(5):
+            while self.connections < count or self.open_connections:
+                self._happened.clear()
+                await self._happened.wait()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
@@ -116,10 +131,12 @@ class FakeApiServer:
                 head = await reader.readuntil(b"\r\n\r\n")
                 call = Call(head, reader, writer, number)
                 self.calls.append(call)
+                self._happened.set()
                 await self.answer(call)
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
             self.open_connections -= 1
+            self._happened.set()
             self.cancelled.set()
             writer.transport.abort()

@@ -15,13 +15,6 @@ from tests.integration.agentk.conftest import World, plain
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def arrival(world: World, count: int = 1) -> None:
-    """The API server has seen so many requests."""
-    async with asyncio.timeout(5):
-        while len(world.server.calls) < count:
-            await asyncio.sleep(0.001)
-
-
 async def over(exchange: FakeExchange) -> FakeExchange:
     await exchange.until(lambda x: x.is_over)
     return exchange
@@ -158,7 +151,7 @@ async def test_a_body_of_unknown_length_goes_out_in_chunks(world: World) -> None
 
     world.server.answer = answer
     exchange = world.open(method=b"PATCH", target=b"/api", body=b"ab", headers=[(b"Expect", b"100-continue")])
-    await arrival(world)
+    await world.server.arrived()
     exchange.handler.on_data(b"c" * 70_000)
     exchange.handler.on_end(False)
     await over(exchange)
@@ -229,7 +222,7 @@ async def test_a_slow_api_server_holds_back_the_upload(world: World) -> None:
     world.server.answer = answer
     total = 16 << 20  # more than any kernel buffers
     exchange = world.open(method=b"POST", target=b"/api", body_length=total)
-    await arrival(world)
+    await world.server.arrived()
     sent = 0
     while sent < total:
         exchange.handler.on_data(bytes(65536))
@@ -493,9 +486,8 @@ async def test_bytes_behind_an_answer_or_on_an_idle_connection_drop_it(world: Wo
         exchange = await over(world.get())
         assert exchange.body == b"{}"
         assert world.server.connections == number
-        async with asyncio.timeout(5):
-            while world.dispatcher.statistics.connections_open and answer is not well:
-                await asyncio.sleep(0.001)
+        if answer is not well:
+            await world.server.gone(number)
 
 
 @pytest.mark.covers("P-05")
@@ -595,7 +587,7 @@ async def test_cancelled_while_dialling_it_leaves_nothing_behind(world: World) -
 @pytest.mark.covers("T-14")
 async def test_cancelled_within_its_body(world: World) -> None:
     exchange = world.open(method=b"POST", target=b"/api", body=b"ab", body_length=6)
-    await arrival(world)
+    await world.server.arrived()
     exchange.handler.on_data(b"c")
     exchange.handler.on_reset(Reset(Code.CANCELLED))
     async with asyncio.timeout(1):

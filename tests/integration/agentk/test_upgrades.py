@@ -153,7 +153,7 @@ async def test_both_directions_carry_bulk_under_backpressure(world: World) -> No
         while sent < total and sent - exchange.consumed_bytes < 262_144:
             exchange.handler.on_data(bytes(65_536))
             sent += 65_536
-        await exchange.until(lambda x: x.room <= 0 or x.consumed_bytes == sent)
+        await exchange.until(lambda x, sent=sent: x.room <= 0 or x.consumed_bytes == sent)
         assert exchange.room > -300_000
         exchange.give_room(262_144)
         await asyncio.sleep(0)
@@ -246,8 +246,7 @@ async def test_a_cancelled_upgrade_ends_at_the_api_server(world: World, when: st
     world.server.answer = answer
     exchange = spdy(world)
     if when == "before the 101":
-        while not world.server.calls:
-            await asyncio.sleep(0.001)
+        await world.server.arrived()
     elif when == "in the pipe":
         await exchange.until(lambda x: x.status == 101)
         exchange.handler.on_data(b"abc")
