@@ -14,7 +14,7 @@ from kas.agent_config.reading import Agent, Problem, Reading, Repositories, read
 from kas.agent_config.schema import MAX_FILE_BYTES
 from kas.clock import Clock, system_clock
 from kas.metrics import ConfigMetrics
-from kastunnel.toolkit.logs import Fields, fields
+from kastunnel.toolkit.logs import fields
 
 log = logging.getLogger(__name__)
 
@@ -178,13 +178,21 @@ class AgentConfigs:
     def _complain(self, agent: Agent, reading: Reading, problem: Problem) -> None:
         if not problem.mistakes:
             self._metrics.unreadable.value += 1
-            said = fields(**_about(agent), repository=reading.repository, reason=problem.reason)
+            said = fields(
+                agent_id=agent.id,
+                agent=agent.name,
+                project=agent.project,
+                repository=reading.repository,
+                reason=problem.reason,
+            )
             log.warning("configuration repository cannot be read", extra=said)
             return
         self._metrics.bad.value += 1
         first = problem.mistakes[0]
         said = fields(
-            **_about(agent),
+            agent_id=agent.id,
+            agent=agent.name,
+            project=agent.project,
             commit=reading.commit,
             count=len(problem.mistakes),
             file=first.source,
@@ -196,12 +204,12 @@ class AgentConfigs:
 
     def _announce(self, agent: Agent, reading: Reading) -> None:
         config = reading.config or EMPTY
-        said = fields(**_about(agent), commit=reading.commit, count=config.entries)
+        said = fields(
+            agent_id=agent.id, agent=agent.name, project=agent.project, commit=reading.commit, count=config.entries
+        )
         log.info("agent configuration in force", extra=said)
         for notice in config.notices:
-            said = fields(**_about(agent), commit=reading.commit, notice=notice)
+            said = fields(
+                agent_id=agent.id, agent=agent.name, project=agent.project, commit=reading.commit, notice=notice
+            )
             log.info("agent configuration has a part without effect", extra=said)
-
-
-def _about(agent: Agent) -> Fields:
-    return {"agent_id": agent.id, "agent": agent.name, "project": agent.project}

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from kas.access.caller import Caller
+
+
+def test_groups_come_innermost_first_and_the_project_is_none_of_them():
+    assert list(Caller(issuer="kas", project="a/b/c/d").groups()) == ["a/b/c", "a/b", "a"]
+    assert list(Caller(issuer="kas", project="alone").groups()) == []
+    assert list(Caller(issuer="kas", project="/odd").groups()) == []
+
+
+def test_a_caller_is_named_by_project_and_job():
+    assert str(Caller(issuer="kas", project="g/p", job_id=7)) == "g/p job 7"
+    assert str(Caller(issuer="kas", project="g/p")) == "g/p"

@@ -1,0 +1,105 @@
+"""GitLab's published identity values, exactly: role bindings in clusters name them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kas.access.caller import Caller, Environment
+from kas.access.grants import AgentRef
+from kas.access.identity import MissingClaim, job_identity
+from kastunnel.link.frames import Impersonate
+
+AGENT = AgentRef(7, "infra/agents", "prod")
+CALLER = Caller(
+    issuer="kas",
+    project="group/sub/app",
+    project_id=42,
+    group_ids=(5, 3),
+    pipeline_id=900,
+    job_id=1234,
+    username="ana",
+)
+STAGING = Environment("staging/eu", "staging-eu-x1y2z3", "staging")
+
+
+def test_a_job_without_environment():
+    assert job_identity(CALLER, AGENT) == Impersonate(
+        user="gitlab:ci_job:1234",
+        groups=("gitlab:ci_job", "gitlab:group:5", "gitlab:group:3", "gitlab:project:42"),
+        uid="",
+        extra=(
+            ("agent.gitlab.com/id", ("7",)),
+            ("agent.gitlab.com/project_id", ("42",)),
+            ("agent.gitlab.com/ci_pipeline_id", ("900",)),
+            ("agent.gitlab.com/ci_job_id", ("1234",)),
+            ("agent.gitlab.com/username", ("ana",)),
+        ),
+    )
+
+
+def test_a_job_with_environment():
+    identity = job_identity(replace(CALLER, environment=STAGING), AGENT)
+
+    assert identity.groups == (
+        "gitlab:ci_job",
+        "gitlab:group:5",
+        "gitlab:group_env_tier:5:staging",
+        "gitlab:group:3",
+        "gitlab:group_env_tier:3:staging",
+        "gitlab:project:42",
+        "gitlab:project_env:42:staging-eu-x1y2z3",
+        "gitlab:project_env_tier:42:staging",
+    )
+    assert identity.extra[-2:] == (
+        ("agent.gitlab.com/environment_slug", ("staging-eu-x1y2z3",)),
+        ("agent.gitlab.com/environment_tier", ("staging",)),
+    )
+
+
+def test_the_configuration_projects_id_is_said_where_it_is_known():
+    registered_with_id = AGENT._replace(project_id=11)
+    assert ("agent.gitlab.com/config_project_id", ("11",)) in job_identity(CALLER, registered_with_id).extra
+
+    own_agent = AGENT._replace(project="group/sub/app")
+    assert ("agent.gitlab.com/config_project_id", ("42",)) in job_identity(CALLER, own_agent).extra
+
+    same_path_elsewhere = own_agent._replace(issuer="forge")
+    assert "config_project_id" not in str(job_identity(CALLER, same_path_elsewhere).extra)
+
+
+def test_a_project_outside_of_groups_has_no_group():
+    assert job_identity(replace(CALLER, group_ids=()), AGENT).groups == ("gitlab:ci_job", "gitlab:project:42")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "claim"),
+    [
+        ({"project_id": None}, "project id"),
+        ({"project_id": 0}, "project id"),
+        ({"job_id": None}, "job id"),
+        ({"pipeline_id": None}, "pipeline id"),
+        ({"username": ""}, "username"),
+        ({"group_ids": (5, 0)}, "group id"),
+        ({"environment": Environment("staging", "", "staging")}, "environment slug"),
+        ({"environment": Environment("staging", "staging", "")}, "environment tier"),
+    ],
+)
+def test_what_the_token_lacks_is_named_and_never_an_empty_value(lacking, claim):
+    with pytest.raises(MissingClaim, match=f"^the token has no {claim}$"):
+        job_identity(replace(CALLER, **lacking), AGENT)
+
+
+@pytest.mark.parametrize("text", ["a\r\nImpersonate-Group: system:masters", "é", " a", "a,b", "a\x00"])
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        (lambda text: {"username": text}, "username"),
+        (lambda text: {"environment": Environment("e", text, "t")}, "environment slug"),
+        (lambda text: {"environment": Environment("e", "s", text)}, "environment tier"),
+    ],
+)
+def test_a_claim_that_a_header_cannot_carry_is_refused(change, claim, text):
+    with pytest.raises(MissingClaim, match=f"the token's {claim} cannot be used in an HTTP header"):
+        job_identity(replace(CALLER, **change(text)), AGENT)
