@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +51,9 @@ def register(
 ) -> None:
     """Record a new agent and print its token, once, with how to install agentk.
 
+    ```
     kas agent register production --project shop/infrastructure
+    ```
     """
     settings = load(config)
     agent, token = with_store(settings, lambda store: store.agents.register(project, name))
@@ -63,6 +67,7 @@ def register(
     if token_file is None:
         print(f"Its token, shown this once:\n\n    {token}\n")
     print(_instructions(agent, settings, token_file))
+    _warn_of_loopback(settings)
 
 
 @app.command()
@@ -78,7 +83,7 @@ def manifest(
         ),
     ] = None,
     namespace: Annotated[str, typer.Option(metavar="NAMESPACE", help="Where agentk runs; created.")] = "agentk",
-    role: Annotated[Role, typer.Option(help="What agentk may do in the cluster; see below.")] = Role.READ_ONLY,
+    role: Annotated[Role, typer.Option(help="What agentk may do in the cluster; see above.")] = Role.READ_ONLY,
     deploy_namespace: Annotated[
         list[str] | None,
         typer.Option(metavar="NAMESPACE", help="For namespace-deployer, repeatable: where it may deploy; must exist."),
@@ -95,9 +100,9 @@ def manifest(
 
     Roles, least first:
 
-    - **read-only**: the cluster role view; no secrets, no changes.
-    - **namespace-deployer**: the cluster role edit in each --deploy-namespace.
-    - **impersonator**: nothing but acting as the identities that access_as names; bind roles to those.
+    - **none**: nothing. For access_as: ci_job or impersonate, with a file of deploy/rbac/impersonate-….
+    - **read-only**: the cluster role view; no secrets, no changes, no exec.
+    - **namespace-deployer**: workloads, services, secrets, logs and exec in each --deploy-namespace.
     - **cluster-admin**: everything; every job that may use the agent as itself owns the cluster.
 
     ```
@@ -110,6 +115,8 @@ def manifest(
     token = None if token_file is None else token_from(token_file)
     agent = with_store(settings, lambda store: store.agents.named(name, project))
     ca = _client_ca(settings)
+    if kas_address is None:
+        _warn_of_loopback(settings)
     options = ManifestOptions(
         agent=agent.context,
         kas_address=kas_address or str(settings.agent_api.external_url),
@@ -215,19 +222,30 @@ def _client_ca(config: Config) -> bytes | None:
     return Certificates(config, system_clock).client_ca("agent_api")
 
 
+def _warn_of_loopback(config: Config) -> None:
+    url = config.agent_api.external_url
+    if url.is_loopback:
+        print(
+            f"kas: agent_api.external_url is {url}: no other machine can dial that; set it in kas.yaml", file=sys.stderr
+        )
+
+
 def _instructions(agent: AgentRecord, config: Config, token_file: Path | None) -> str:
-    file = token_file or Path("agentk-token")
+    file = shlex.quote(str(token_file or "agentk-token"))
     _client_ca(config)
     ca_file = config.agent_api.tls.ca_file if config.agent_api.tls else config.pki_dir / "ca.crt"
-    ca = f" \\\n      --set-file caCert={ca_file}" if ca_file else ""
+    ca = f" \\\n      --set-file caCert={shlex.quote(str(ca_file))}" if ca_file else ""
     save = "" if token_file else f"  umask 077; cat > {file}        # paste the token, Enter, Ctrl-D\n\n"
-    return (
-        f"Install agentk in the cluster, with helm:\n\n{save}"
-        f"  helm install agentk deploy/charts/agentk --namespace agentk --create-namespace \\\n"
-        f"      --set-string kasAddress={config.agent_api.external_url} --set-file token={file}{ca}\n\n"
-        "or with kubectl:\n\n"
-        f"  kas agent manifest {agent.name} --project {agent.project} --token-file {file} | kubectl apply -f -\n\n"
-        f"and remove {file}. agentk may only read at first: `kas agent manifest --help` lists the roles that let jobs deploy.\n"
-        f"Jobs of {agent.project} can use the context {agent.context} now; others as ci_access in\n"
-        f".gitlab/agents/{agent.name}/config.yaml of {agent.project} says."
-    )
+    return f"""\
+Install agentk in the cluster, with helm:
+
+{save}  helm install agentk deploy/charts/agentk --namespace agentk --create-namespace \\
+      --set-string kasAddress={config.agent_api.external_url} --set-file token.value={file}{ca}
+
+or with kubectl:
+
+  kas agent manifest {agent.name} --project {agent.project} --token-file {file} | kubectl apply -f -
+
+and remove {file}. agentk may only read at first: `kas agent manifest --help` lists the roles that let jobs deploy.
+Jobs of {agent.project} can use the context {agent.context} now; others as ci_access says in
+.gitlab/agents/{agent.name}/config.yaml of {agent.project}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,10 +17,42 @@ CA_CONFIG_MAP = "agentk-ca"
 REPLICAS = 2  # one goes on while the other's node is drained
 _USER = 65532  # as distroless images call "nonroot"
 _PROBE_PORT = 8080
+_DRAIN_S = 20  # how long running requests may go on after SIGTERM
+_IMAGE = "localhost/agentk"  # built with deploy/docker/agentk.Dockerfile
+_RBAC = "rbac.authorization.k8s.io"
+_READ = ["get", "list", "watch"]
+_WRITE = [*_READ, "create", "update", "patch", "delete", "deletecollection"]
+# The same as deploy/rbac/namespace-deployer.yaml, which says why; a test compares the two.
+_DEPLOYER_RULES: tuple[tuple[str, list[str], list[str]], ...] = (
+    ("", ["configmaps", "secrets", "services", "persistentvolumeclaims", "pods"], _WRITE),
+    ("", ["endpoints", "events", "pods/log", "pods/status", "replicationcontrollers"], _READ),
+    ("", ["pods/exec", "pods/attach", "pods/portforward"], ["get", "create"]),
+    (
+        "apps",
+        [
+            *("deployments", "statefulsets", "daemonsets", "replicasets"),
+            *("deployments/scale", "statefulsets/scale", "replicasets/scale"),
+        ],
+        _WRITE,
+    ),
+    (
+        "apps",
+        ["controllerrevisions", "deployments/status", "statefulsets/status", "daemonsets/status", "replicasets/status"],
+        _READ,
+    ),
+    ("batch", ["jobs", "cronjobs"], _WRITE),
+    ("networking.k8s.io", ["ingresses", "networkpolicies"], _WRITE),
+    ("autoscaling", ["horizontalpodautoscalers"], _WRITE),
+    ("policy", ["poddisruptionbudgets"], _WRITE),
+)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as a block, so that people can read a certificate for what it is."""
+    """For people: text of several lines as a block, and everything written out where it stands."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """No anchors, whatever stands twice."""
+        return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """Called by the dumper for each string."""
@@ -32,9 +65,9 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 class Role(StrEnum):
     """What agentk's own service account may do."""
 
+    NONE = "none"
     READ_ONLY = "read-only"
     NAMESPACE_DEPLOYER = "namespace-deployer"
-    IMPERSONATOR = "impersonator"
     CLUSTER_ADMIN = "cluster-admin"
 
 
@@ -84,33 +117,35 @@ def objects(options: ManifestOptions) -> Iterator[Object]:
         }
     yield from _rbac(options)
     yield _deployment(options)
+    yield _object("policy/v1", "PodDisruptionBudget", NAME, options.namespace) | {
+        # While kas is away no replica is ready; that must not keep nodes from being drained.
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": _selector()},
+        }
+    }
 
 
 def _rbac(options: ManifestOptions) -> Iterator[Object]:
-    name = f"{NAME}-{options.namespace}-{options.role}"  # cluster-wide names: two installations in one cluster must not meet
+    name = f"{options.namespace}-{NAME}"  # cluster-wide names carry the namespace: two installations must not meet
     if options.role is Role.READ_ONLY:
-        yield _binding("ClusterRoleBinding", name, "view", options)
+        yield _binding("ClusterRoleBinding", f"{name}-read-only", "ClusterRole", "view", options)
     elif options.role is Role.CLUSTER_ADMIN:
-        yield _binding("ClusterRoleBinding", name, "cluster-admin", options)
-    elif options.role is Role.IMPERSONATOR:
-        yield _object("rbac.authorization.k8s.io/v1", "ClusterRole", name) | {"rules": _impersonation_rules()}
-        yield _binding("ClusterRoleBinding", name, name, options)
-    else:
+        yield _binding("ClusterRoleBinding", f"{name}-cluster-admin", "ClusterRole", "cluster-admin", options)
+    elif options.role is Role.NAMESPACE_DEPLOYER:
+        deployer = f"{name}-deployer"
+        rules = [{"apiGroups": [group], "resources": what, "verbs": verbs} for group, what, verbs in _DEPLOYER_RULES]
         for namespace in options.deploy_namespaces:
-            yield _binding("RoleBinding", name, "edit", options, namespace)
+            yield _object(f"{_RBAC}/v1", "Role", deployer, namespace) | {"rules": rules}
+            yield _binding("RoleBinding", deployer, "Role", deployer, options, namespace)
 
 
-def _impersonation_rules() -> list[Object]:
-    return [
-        {"apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"]},
-        # "*" stands for uids and for every key of userextras, which RBAC cannot name with a wildcard of its own.
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["*"], "verbs": ["impersonate"]},
-    ]
-
-
-def _binding(kind: str, name: str, role: str, options: ManifestOptions, namespace: str | None = None) -> Object:
-    return _object("rbac.authorization.k8s.io/v1", kind, name, namespace) | {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+def _binding(
+    kind: str, name: str, role_kind: str, role: str, options: ManifestOptions, namespace: str | None = None
+) -> Object:
+    return _object(f"{_RBAC}/v1", kind, name, namespace) | {
+        "roleRef": {"apiGroup": _RBAC, "kind": role_kind, "name": role},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": options.namespace}],
     }
 
@@ -121,15 +156,24 @@ def _deployment(options: ManifestOptions) -> Object:
             "replicas": REPLICAS,
             "selector": {"matchLabels": _selector()},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": _selector()}, "spec": _pod(options)},
+            "template": {
+                "metadata": {"labels": _selector(), "annotations": _annotations(options)},
+                "spec": _pod(options),
+            },
         }
     }
+
+
+def _annotations(options: ManifestOptions) -> dict[str, str]:
+    ca = hashlib.sha256((options.ca_certificate or "").encode()).hexdigest()
+    # agentk reads the token again at every dial; a new CA needs a new pod.
+    return {"kubectl.kubernetes.io/default-container": NAME, "checksum/ca": ca}
 
 
 def _pod(options: ManifestOptions) -> Object:
     return {
         "serviceAccountName": NAME,
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": _DRAIN_S + 10,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -155,20 +199,24 @@ def _container(options: ManifestOptions) -> Object:
         f"--kas-address={options.kas_address}",
         "--token-file=/etc/agentk/secrets/token",
         f"--observability-listen=0.0.0.0:{_PROBE_PORT}",
+        f"--drain-timeout={_DRAIN_S}",
     ]
-    mounts = [{"name": "token", "mountPath": "/etc/agentk/secrets", "readOnly": True}]
+    mounts: list[Object] = [
+        {"name": "token", "mountPath": "/etc/agentk/secrets", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
+    ]
     if options.ca_certificate is not None:
         arguments.append("--ca-cert-file=/etc/agentk/ca/ca.crt")
         mounts.append({"name": "ca", "mountPath": "/etc/agentk/ca", "readOnly": True})
     return {
         "name": NAME,
-        "image": options.image or f"{NAME}:{version('kubernetes-agent-server')}",
+        "image": options.image or f"{_IMAGE}:{version('kubernetes-agent-server')}",
         "args": arguments,
         "env": [_from_field("POD_NAME", "metadata.name"), _from_field("POD_NAMESPACE", "metadata.namespace")],
         "ports": [{"name": "observability", "containerPort": _PROBE_PORT}],
-        "livenessProbe": _probe("/liveness", 10),
-        "readinessProbe": _probe("/readiness", 5),
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "livenessProbe": _probe("/liveness", 10, failures=6),
+        "readinessProbe": _probe("/readiness", 5, failures=3),
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -179,14 +227,22 @@ def _container(options: ManifestOptions) -> Object:
 
 
 def _volumes(options: ManifestOptions) -> list[Object]:
-    volumes: list[Object] = [{"name": "token", "secret": {"secretName": TOKEN_SECRET, "defaultMode": 0o440}}]
+    volumes: list[Object] = [
+        {"name": "token", "secret": {"secretName": TOKEN_SECRET, "defaultMode": 0o440}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
+    ]
     if options.ca_certificate is not None:
         volumes.append({"name": "ca", "configMap": {"name": CA_CONFIG_MAP}})
     return volumes
 
 
-def _probe(path: str, period_s: int) -> Object:
-    return {"httpGet": {"path": path, "port": "observability"}, "periodSeconds": period_s, "timeoutSeconds": 5}
+def _probe(path: str, period_s: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "observability"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
 
 
 def _from_field(name: str, path: str) -> Object:
