@@ -45,6 +45,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_the_defaults(cls, data: Any) -> Any:
+        return {} if data is None else data  # a section whose every option is commented out
+
 
 class Tls(Section):
     """Certificate files of a door. They are read again on SIGHUP."""
