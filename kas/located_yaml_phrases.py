@@ -81,7 +81,8 @@ def known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> str:
     """For the unknown key at the end of ``path``: the key that was probably meant, else all that could stand there."""
     known = sorted({key for one in _models_at(model, path[:-1]) for key in _keys(one)})
     wanted = str(path[-1])
-    close = difflib.get_close_matches(_folded(wanted), {_folded(key): key for key in known}, n=1)
+    cutoff = 0.5 if len(wanted) < 4 else 0.6  # of two letters, one is enough
+    close = difflib.get_close_matches(_folded(wanted), {_folded(key): key for key in known}, n=1, cutoff=cutoff)
     if close:
         meant = next(key for key in known if _folded(key) == close[0])
         return f"there is no such key (did you mean {meant!r}?)"

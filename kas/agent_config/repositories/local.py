@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dulwich.errors import FileFormatException, NotGitRepository
+from dulwich.errors import ApplyDeltaError, ChecksumMismatch, FileFormatException, NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, Tree
+from dulwich.pack import PackFileDisappeared, UnresolvedDeltas
 from dulwich.refs import SymrefLoop
-from dulwich.repo import Repo
+from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from kas.agent_config.repositories import RepositoryProblem
 from kas.agent_config.repositories.bounded_objects import largest_part
@@ -21,6 +22,18 @@ from kas.names import check_project
 MAX_TREE_BYTES = 16 * 1024 * 1024  # a folder of 400,000 files; larger ones are not for configuration
 _LINK = 0o120000
 _SUBMODULE = 0o160000
+_DAMAGE = (  # what dulwich raises about objects that are cut, changed, or not there
+    KeyError,
+    IndexError,
+    ValueError,
+    AssertionError,
+    ApplyDeltaError,
+    ChecksumMismatch,
+    FileFormatException,
+    PackFileDisappeared,
+    UnresolvedDeltas,
+    zlib.error,
+)
 
 
 class LocalRepository:
@@ -115,7 +128,9 @@ class LocalRepository:
         except (OSError, SymrefLoop) as error:
             self._refs = None
             raise RepositoryProblem(f"{self.where}: cannot be read: {error}") from error
-        except (KeyError, IndexError, ValueError, AssertionError, FileFormatException, zlib.error) as error:
+        except (UnsupportedVersion, UnsupportedExtension) as error:
+            raise RepositoryProblem(f"{self.where}: this format of repository is not supported: {error}") from error
+        except _DAMAGE as error:
             self._refs = None
             reason = f"the repository is damaged or incomplete ({type(error).__name__})"
             raise RepositoryProblem(f"{self.where}: {reason}") from error
