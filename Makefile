@@ -35,7 +35,7 @@ check: lint types layers proto-check  ## before a commit: format, lint, types, l
 	$(PYTEST) $(PARALLEL) tests/unit $(wildcard tests/protocol) $(ARGS)
 
 test-kubernetes: $(VENV)/.dev  ## kubectl through kas and agentk against a real Kubernetes (built once, about 10 minutes; Linux, Go, etcd; root for pods)
-	$(PYTEST) -m kubernetes tests/kubernetes $(ARGS)
+	$(PYTEST) -m kubernetes $(ARGS)
 
 fault-coverage: $(VENV)/.dev  ## which rows of the fault catalogue have a test; fails where a row that is due has none
 	$(BIN)/python -m tests.fault_catalogue
@@ -79,13 +79,20 @@ proto-check: $(VENV)/.dev
 	done
 
 docs: $(VENV)/.dev  ## write docs/configuration.md and examples/kas.yaml from the code
-	$(BIN)/python -m kas.config_reference
+	@mkdir -p build
+	$(BIN)/python -m kas.config --markdown >build/configuration.md && mv build/configuration.md docs/configuration.md
+	$(BIN)/python -m kas.config --example >build/kas.yaml && mv build/kas.yaml examples/kas.yaml
+
+LOCK := build/uv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	--python-version 3.11 --universal
 
 lock: build/uv/bin/uv  ## resolve the dependencies anew into requirements/
-	for extra in demo dev; do \
-		build/uv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url \
-			--no-header --no-annotate --python-version 3.11 --universal --output-file requirements/$$extra.txt; \
+	$(LOCK) --upgrade pyproject.toml --extra dev --output-file requirements/dev.txt
+	@# The others get the same versions as the tests had.
+	for extra in demo kas agentk; do \
+		$(LOCK) --upgrade pyproject.toml --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt || exit 1; \
 	done
+	echo 'setuptools>=77' | $(LOCK) --upgrade - --constraint requirements/dev.txt --output-file requirements/build.txt
 
 build/uv/bin/uv:
 	$(PYTHON) -m venv build/uv

@@ -11,7 +11,7 @@
 {{- end -}}
 
 {{- define "agentk.tokenSecret" -}}
-{{- .Values.token.existingSecret | default (printf "%s-token" (include "agentk.name" .)) -}}
+{{- .Values.tokenSecret.name | default (printf "%s-token" (include "agentk.name" .)) -}}
 {{- end -}}
 
 {{- define "agentk.selector" -}}
