@@ -97,6 +97,11 @@ class RequestReader:
         return bool(self._buffer)
 
     @property
+    def waiting(self) -> int:
+        """Bytes that were fed and not yet taken: of this body, or of what follows it."""
+        return len(self._buffer)
+
+    @property
     def is_idle(self) -> bool:
         """Between requests, with nothing of the next one."""
         return self._mode == _HEAD and not self._buffer

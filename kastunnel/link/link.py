@@ -195,9 +195,10 @@ class Link:
 
     def abandon(self, request: Request) -> None:
         """``request`` was reset by its user: say so, unless nobody has heard of it."""
-        if not request.number and request.opener:
+        if request.opener and not request.outgoing.head_said:
             request.outgoing.release()
             request.incoming.window.shrink()
+            self.drop(request)
         elif request.outgoing.reset is not None and request.outgoing.reset.after is None:
             self.say_control(request)
         else:
@@ -355,7 +356,7 @@ class Link:
             self._said_number = number = self._said_number + 1
             if records:
                 self._inflight.append((number, records))
-        elif not self._owes_ack(now) and now - self._last_said < BEAT_S:
+        elif not self._owes_ack(now) and now - self._last_said < self._beat_s:
             return None
         self._owed_bytes = 0
         self._last_said = now
@@ -370,12 +371,16 @@ class Link:
         if self.stream is Stream.NONE:
             return float("inf")
         silence = self._last_heard + self.limits.silence_ms / 1000
-        due = min(self._last_said + BEAT_S, silence)
+        due = min(self._last_said + self._beat_s, silence)
         if self._owed_bytes:
             due = min(due, self._owed_since + ACK_DELAY_S)
         if self._grown:
             due = min(due, self._looked_at + RELEASE_IDLE_S)
         return due
+
+    @property
+    def _beat_s(self) -> float:
+        return min(BEAT_S, self.peer_limits.silence_ms / 3000)
 
     def tick(self, now: float) -> None:
         """Let time pass: give idle credit back. Raises StreamSilent if nothing was heard for too long."""

@@ -143,4 +143,5 @@ class Outgoing:
         """The request is over: let go of everything."""
         self.head = None
         self.pending = self.kept = None
+        self.starved = False
         self.hold.shrink()

@@ -143,7 +143,7 @@ class Request:
 
     def consumed(self, count: int) -> None:
         """Received bytes have left for the reader."""
-        if self.incoming.consume(count) and not self.over:
+        if not self.over and self.incoming.consume(count):
             self.link.say_control(self)
 
     def stop(self, code: Code) -> None:

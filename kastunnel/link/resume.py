@@ -93,8 +93,11 @@ def _apply_position(link: Link, request: Request, position: pb.Position) -> None
     if codec.read_uid(position.uid) != request.uid:
         raise LinkError(f"request {request.number} is another one at the other end")
     reset = codec.read_reset(position.reset) if position.HasField("reset") else None
-    if reset is not None and (reset.after is None or reset.after <= into.received):
+    if reset is not None and (reset.after is None or reset.after <= into.received or out.reset is not None):
         link.lose(request, reset)
+        return
+    if reset is not None:
+        _awaits_reset(link, request)
         return
     if position.offset < out.acked:
         raise LinkError(f"request {request.number}: the other end has lost bytes that it acknowledged")
@@ -113,16 +116,21 @@ def _apply_position(link: Link, request: Request, position: pb.Position) -> None
     out.reset_said = False
     if (out.reset is not None and out.reset.after is None) or (out.stopped and not position.end):
         out.discard()  # nobody waits for what the cut would have us say again
-    if reset is not None:
-        # Its bytes below ``after`` and the Reset itself will follow; it wants nothing more from us.
-        out.discard()
-        out.end = True
     if position.HasField("stop") and not position.end:
         link.hearing.stopped(request, codec.known_code(position.stop.code))
     link.hearing.credited(request, position.limit)
     link.hearing.give_room(request)
     link.say_again(request)
     link.tidy(request)
+
+
+def _awaits_reset(link: Link, request: Request) -> None:
+    """The other end's source broke: its last bytes and then its Reset will follow. It wants nothing more from us but credit."""
+    out = request.outgoing
+    out.release()
+    out.handed = out.acked = out.said
+    out.head_said = out.head_acked = out.end = out.end_said = True
+    link.say_again(request)
 
 
 def _never_arrived(link: Link, request: Request, highest_opened: int) -> bool:

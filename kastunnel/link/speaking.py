@@ -159,11 +159,11 @@ class Speaking:
                 frames.append(frame)
                 records.append(Record(request, out.said, False, end))
                 size += len(frame)
-        if not out.pending and out.head_said:
+        if not out.pending:
             if out.reset is not None:
                 if not out.reset_said:
                     size += self._say_reset(request, frames, records)
-            elif out.end and not out.end_said:
+            elif out.end and not out.end_said and out.head_said:
                 out.end_said = True
                 frames.append(codec.end_frame(number, out.said, out.stopped))
                 records.append(Record(request, out.said, False, True))
