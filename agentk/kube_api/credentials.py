@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -90,7 +91,10 @@ class Credentials:
             raise CredentialUnavailable(
                 f"{self.source}: the exec plugin took more than {PLUGIN_TIMEOUT_S:g} s"
             ) from error
-        except (ConfigException, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        except yaml.MarkedYAMLError as error:
+            where = f" in line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+            raise ConfigurationError(f"{self.source}: {error.context or 'YAML'}: {error.problem}{where}") from error
+        except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             # kubernetes_asyncio asserts and indexes its way through a kubeconfig; what it says names the key.
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigurationError(f"{self.source}: {what}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -15,8 +16,20 @@ from tests.fakes.api_server import FakeApiServer
 from tests.fakes.exchange import FakeExchange
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The hook that pytest-asyncio recommends instead is global, and at odds with looptime's plugin.
+    quiet = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(quiet)
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    return uvloop.EventLoopPolicy()
 
 
 class FixedCredentials:
