@@ -21,14 +21,15 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: Sequence[str | Path]) -> None:
         """Start ``command`` in a session of its own. The command line must name something in the folder."""
         with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            self._children[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        (self._folder / f"{name}.pid").write_text(str(process.pid))
+        (self._folder / f"{name}.pid").write_text(str(self._children[name].pid))
 
     def wait(self, name: str, ready: Callable[[], bool], limit_s: float) -> None:
         """Wait until ``ready``. Raises StartFailed if the process ends first or ``limit_s`` passes."""
@@ -62,10 +63,8 @@ class Processes:
             pid = int((self._folder / f"{name}.pid").read_text())
         except (FileNotFoundError, ValueError):
             return None
-        try:
-            os.waitpid(pid, os.WNOHANG)  # where it is our child: a zombie would look alive
-        except ChildProcessError:
-            pass
+        if name in self._children:
+            self._children[name].poll()  # a child that has ended must not look alive until somebody asks for its end
         return pid if str(self._folder) in command_line(pid) else None
 
 
