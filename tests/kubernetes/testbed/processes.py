@@ -51,6 +51,9 @@ class Processes:
             deadline = time.monotonic() + STOP_LIMIT_S
             while self._running(name) is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
+        child = self._children.pop(name, None)
+        if child is not None:
+            child.wait(STOP_LIMIT_S)
         (self._folder / f"{name}.pid").unlink(missing_ok=True)
 
     def log_tail(self, name: str, lines: int = 8) -> str:
