@@ -18,10 +18,10 @@ from kas.cli.options import (
     OutputFormat,
     OutputOption,
     ProjectOption,
+    hand_over,
     load,
     token_from,
     with_store,
-    write_secret,
 )
 from kas.cli.output import iso, print_json, print_record, print_table
 from kas.clock import system_clock
@@ -56,9 +56,10 @@ def register(
     ```
     """
     settings = load(config)
-    agent, token = with_store(settings, lambda store: store.agents.register(project, name))
-    if token_file is not None:
-        write_secret(token_file, token)
+    _client_ca(settings)  # what cannot be used is told before anything is registered
+    agent, token = hand_over(
+        token_file, lambda: with_store(settings, lambda store: store.agents.register(project, name))
+    )
     record: dict[str, Any] = {**_agent(agent), "kas_address": str(settings.agent_api.external_url)}
     if output is OutputFormat.JSON:
         print_json(record | ({"token": token} if token_file is None else {"token_file": str(token_file)}))
@@ -232,7 +233,6 @@ def _warn_of_loopback(config: Config) -> None:
 
 def _instructions(agent: AgentRecord, config: Config, token_file: Path | None) -> str:
     file = shlex.quote(str(token_file or "agentk-token"))
-    _client_ca(config)
     ca_file = config.agent_api.tls.ca_file if config.agent_api.tls else config.pki_dir / "ca.crt"
     ca = f" \\\n      --set-file caCert={shlex.quote(str(ca_file))}" if ca_file else ""
     save = "" if token_file else f"  umask 077; cat > {file}        # paste the token, Enter, Ctrl-D\n\n"

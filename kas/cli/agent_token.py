@@ -14,9 +14,9 @@ from kas.cli.options import (
     OutputFormat,
     OutputOption,
     ProjectOption,
+    hand_over,
     load,
     with_store,
-    write_secret,
 )
 from kas.cli.output import iso, print_json, print_table
 from kas.store import AgentRecord, AgentTokenRecord, Store
@@ -50,13 +50,13 @@ def create(
     ```
     """
 
-    async def work(store: Store) -> tuple[AgentRecord, AgentTokenRecord, str]:
+    async def work(store: Store) -> tuple[tuple[AgentRecord, AgentTokenRecord], str]:
         agent = await store.agents.named(name, project)
-        return (agent, *await store.agent_tokens.create(agent.id))
+        record, token = await store.agent_tokens.create(agent.id)
+        return (agent, record), token
 
-    agent, record, token = with_store(load(config), work)
-    if token_file is not None:
-        write_secret(token_file, token)
+    settings = load(config)
+    (agent, record), token = hand_over(token_file, lambda: with_store(settings, work))
     if output is OutputFormat.JSON:
         row = token_row(record) | {"agent": agent.context}
         print_json(row | ({"token": token} if token_file is None else {"token_file": str(token_file)}))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -81,16 +83,32 @@ def token_from(path: Path) -> str:
     return text
 
 
-def write_secret(path: Path, text: str) -> None:
-    """A new file that only this user may read. Raises KasError if there is one already, or it cannot be made."""
-    import os
+@contextmanager
+def secret_file(path: Path) -> Iterator[Callable[[str], None]]:
+    """A new file that only this user may read, made before the block and removed if the block fails; write to it once.
 
+    So nothing is made in the store that could then not be handed over. Raises KasError if the file exists or cannot be made.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise KasError(f"{path} cannot be written: {error.strerror}; name a file that does not exist yet") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield lambda text: print(text, file=file)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def hand_over(path: Path | None, make: Callable[[], tuple[T, str]]) -> tuple[T, str]:
+    """What ``make`` returns, its secret also written to the new file ``path`` if there is one."""
+    if path is None:
+        return make()
+    with secret_file(path) as write:
+        made, secret = make()
+        write(secret)
+    return made, secret
 
 
 def seconds(text: str) -> int:
