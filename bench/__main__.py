@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from bench import load, machine, report
-from bench.measure import MEASUREMENTS, QUICK, Effort, Figures
+from bench.measure import FRESH, MEASUREMENTS, QUICK, Effort, Figures
 from bench.nginx import DOWNLOAD, LIST, POD, UPLOAD
 from bench.parts import Parts, missing, started
 
@@ -43,20 +43,27 @@ def main() -> int:
 def _measure(names: list[str], effort: Effort) -> tuple[Figures, dict[str, str]]:
     figures: Figures = {}
     skipped: dict[str, str] = {}
-    with started() as parts:
-        for name in names:
-            begun = time.perf_counter()
-            try:
-                measured = MEASUREMENTS[name](parts, effort)
-            except (RuntimeError, OSError, ExceptionGroup) as error:
-                skipped[name] = repr(error)
-                print(f"{name}: failed: {error!r}\n{_said_lately(parts)}", file=sys.stderr)
-                continue
-            figures |= measured
-            print(f"{name} ({time.perf_counter() - begun:.0f} s)", flush=True)
-            for figure, value in measured.items():
-                print(f"  {figure:32} {value:12,.3f}", flush=True)
+    used = [name for name in names if name not in FRESH]
+    for together in (used, *([name] for name in names if name in FRESH)):
+        if together:
+            with started() as parts:
+                for name in together:
+                    _measure_one(name, parts, effort, figures, skipped)
     return figures, skipped
+
+
+def _measure_one(name: str, parts: Parts, effort: Effort, figures: Figures, skipped: dict[str, str]) -> None:
+    begun = time.perf_counter()
+    try:
+        measured = MEASUREMENTS[name](parts, effort)
+    except (RuntimeError, OSError, ExceptionGroup) as error:
+        skipped[name] = repr(error)
+        print(f"{name}: failed: {error!r}\n{_said_lately(parts)}", file=sys.stderr)
+        return
+    figures |= measured
+    print(f"{name} ({time.perf_counter() - begun:.0f} s)", flush=True)
+    for figure, value in measured.items():
+        print(f"  {figure:32} {value:12,.3f}", flush=True)
 
 
 def _said_lately(parts: Parts) -> str:

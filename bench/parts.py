@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +61,20 @@ class Parts:
     _token: str
     _kubeconfig: Path
 
-    @contextmanager
-    def detour(self, kas_address: str) -> Iterator[tuple[Target, Callable[[], None]]]:
-        """Another agent whose agentk dials ``kas_address`` once the function is called: to be called off the event loop."""
+    @asynccontextmanager
+    async def detour(self, kas_address: str) -> AsyncIterator[Target]:
+        """Another agent, whose agentk dials ``kas_address``, where something in this event loop must carry it on."""
+        loop = asyncio.get_running_loop()
         authorization = f"Bearer ci:{self._cut.id}:{self._token}"
-        url = f"{self.product.kubernetes_url}/agents/{self._cut.id}"
-        started_ones: list[Process] = []
-
-        def start() -> None:
-            started_ones.append(self.product.start_agentk(self._cut, self._kubeconfig, kas_address=kas_address))
-            _wait_until_answered(target)
-
-        target = Target("kas (cut)", url, authorization, {})
+        target = Target("kas (cut)", f"{self.product.kubernetes_url}/agents/{self._cut.id}", authorization, {})
+        start = partial(self.product.start_agentk, self._cut, self._kubeconfig, kas_address=kas_address)
+        process = await loop.run_in_executor(None, start)
         try:
-            yield target, start
+            await loop.run_in_executor(None, _wait_until_answered, target)
+            yield target
         finally:
-            for process in started_ones:
-                self.product.agentks.remove(process)
-                process.stop()
+            self.product.agentks.remove(process)
+            await loop.run_in_executor(None, process.stop)
 
 
 class MeasuredProduct(Product):
