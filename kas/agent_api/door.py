@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -46,8 +47,38 @@ class AgentToken(Protocol):
 class AgentTokens(Protocol):
     """Where agent tokens are looked up. Raises StoreUnavailable."""
 
-    async def find(self, token: str) -> AgentToken | None:
+    async def find(self, token: bytes) -> AgentToken | None:
         """The active token of an agent that exists, or None."""
+
+
+class KeyPair(Protocol):
+    """A private key and its certificate chain, PEM."""
+
+    @property
+    def key(self) -> bytes:
+        """Secret."""
+
+    @property
+    def chain(self) -> bytes:
+        """The door's own certificate first."""
+
+
+def _credentials(key_pair: Callable[[], KeyPair]) -> grpc.ServerCredentials:
+    current = key_pair()
+
+    def configuration() -> Any:
+        pair = key_pair()
+        return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)])
+
+    def newer() -> Any:
+        nonlocal current
+        pair = key_pair()
+        if pair is current:
+            return None
+        current = pair
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), newer)
 
 
 class AgentApiDoor:
@@ -60,16 +91,20 @@ class AgentApiDoor:
         self._strangers = 0
         self._server = transport.server(self._accept)
 
-    async def start(self, address: str, key_and_chain: tuple[bytes, bytes] | None) -> int:
-        """Listen on ``host:port`` (port 0: any) with TLS, or in clear for tests; the port. Raises KasError if it is in use."""
+    async def start(self, address: str, key_pair: Callable[[], KeyPair] | None) -> int:
+        """Listen on ``host:port`` (port 0: any); the port. Raises KasError if it is in use.
+
+        ``key_pair`` is asked at each handshake, so a renewed certificate is in force for new streams; None: in clear, for tests.
+        """
         try:
-            if key_and_chain is None:
+            if key_pair is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, grpc.ssl_server_credentials([key_and_chain]))
+                port = self._server.add_secure_port(address, _credentials(key_pair))
         except RuntimeError as error:
             raise KasError(
-                f"agent_api: cannot listen on {address}: is the port in use? Choose another one with agent_api.listen"
+                f"agent_api.listen: {address} is in use by another program, or not an address of this machine:"
+                " stop that program, or choose another port"
             ) from error
         await self._server.start()
         return port
@@ -113,7 +148,7 @@ class AgentApiDoor:
             first = await duplex.read()
             hello = greeting.read_hello(first)
             try:
-                found = await self._tokens.find(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+                found = await self._tokens.find(token.encode()) if len(token) <= MAX_TOKEN_CHARACTERS else None
             except StoreUnavailable:
                 refused = greeting.Refused(Code.INTERNAL, "kas cannot read its database right now", 5000)
                 await duplex.write(greeting.refusal_envelope(refused))

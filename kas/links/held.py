@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kastunnel.link import greeting
 from kastunnel.link.errors import LinkError, StreamSilent
@@ -40,6 +40,7 @@ class HeldLink:
         self.draining = False
         self.over = False
         self.said_bye = False
+        self.on_ready: Callable[[], None] = lambda: None
         self._driver = Driver(link, about_link=self._hear)
         self._stream: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -56,13 +57,20 @@ class HeldLink:
     @property
     def takes_requests(self) -> bool:
         """New requests may be put on it."""
-        return self.attached and not self.draining and not self.over
+        return self.link.stream is Stream.READY and not self.draining and not self.over
 
     def open(self, request: Open, handler: Handler) -> Exchange | None:
         """Put a request on this link; None if agentk takes no more at once."""
         return self.link.open(request, handler)
 
+    @property
+    def is_full(self) -> bool:
+        """agentk takes no more requests at once."""
+        return len(self.link.requests) >= self.link.peer_limits.max_requests
+
     def _hear(self, event: Event) -> None:
+        if event.kind is Kind.LISTED:
+            self.on_ready()
         if event.kind is Kind.BYE:  # no resumption: what is still open has failed
             self.said_bye = True
             if self._stream is not None:

@@ -51,6 +51,7 @@ class Links:
         ] = {}  # by the SHA-256 of the link id: a look-up that tells nothing by its time
         self._by_agent: dict[int, list[HeldLink]] = {}
         self._drained = asyncio.Event()
+        self._news = asyncio.Event()  # set, and replaced, whenever a link may take requests that took none before
         self.draining = False
 
     def __repr__(self) -> str:
@@ -75,6 +76,14 @@ class Links:
             return links[0] if links[0].takes_requests else None
         able = [held for held in links if held.takes_requests]
         return min(able, key=lambda held: len(held.link.requests)) if able else None
+
+    async def news(self, limit_s: float) -> None:
+        """Wait until a link was attached, at most ``limit_s``."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._news.wait()
+        except TimeoutError:
+            pass
 
     # ---- hellos -------------------------------------------------------------------------------------------------------
 
@@ -114,11 +123,16 @@ class Links:
             ),
         )
         self._presence.attached(agent_id)
+        held.on_ready = self._tell
         try:
             await held.carry(duplex, hello.attach, greeting.welcome_frame(welcome), first)
         finally:
             self._presence.detached(agent_id)
             self._stream_ended(held, hello.attach)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def _refusal(self, agent_id: int, hello: greeting.Hello) -> greeting.Refused | None:
         if not greeting.common_version(hello):

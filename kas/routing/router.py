@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from kas.errors import AgentNotConnected
+from kas.errors import AgentNotConnected, TooManyRequests
 from kas.links.registry import Links
 from kas.presence.memory import MemoryPresence
 from kastunnel.link.frames import Open
 from kastunnel.link.handler import Exchange, Handler
-
-LOOK_S = 0.02  # how often a held request looks for a link
 
 
 class Router:
@@ -32,7 +28,7 @@ class Router:
 
     async def wait(self, agent_id: int) -> None:
         """Wait until there is a link. Raises AgentNotConnected: at once if the agent never had one, else when its time is over."""
-        while self._links.pick(agent_id) is None:
+        while (held := self._links.pick(agent_id)) is None:
             lost_for = self._presence.lost_for(agent_id)
             if lost_for is None:
                 raise AgentNotConnected("the agent is not connected to kas: is agentk running in the cluster?")
@@ -40,4 +36,6 @@ class Router:
                 raise AgentNotConnected("the agent lost its connection to kas and has not come back")
             if lost_for == 0.0 and self._links.draining:
                 raise AgentNotConnected("this kas is going down and the agent has not linked to another one yet")
-            await asyncio.sleep(LOOK_S)
+            await self._links.news(self._hold_s - lost_for)
+        if held.is_full:
+            raise TooManyRequests("the agent has as many requests open as it takes at once")

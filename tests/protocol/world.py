@@ -114,6 +114,8 @@ class Wire:
 
 
 class World:
+    CALM_STEPS = 200_000  # more than any schedule needs: beyond, it is stuck
+
     def __init__(self, rng: random.Random, *, requests: int = 8, cuts: int = 6, features: frozenset[int] = frozenset({Feature.RELEASE})):
         self.rng = rng
         self.now = 1000.0
@@ -363,7 +365,7 @@ class World:
         for _ in range(steps):
             self.step(calm=False)
             self.check_bounds()
-        for count in range(200_000):
+        for count in range(self.CALM_STEPS):
             self.step(calm=True)
             if count % 20 == 0:
                 self.now += 0.06

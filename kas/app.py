@@ -1,0 +1,252 @@
+"""The composition root: builds the server, starts it in order, stops it in reverse. Reads top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from kas.access.directory import AgentDirectory
+from kas.access.gate import Gate
+from kas.access.issuers.own_tokens import OwnTokens
+from kas.agent_api.door import AgentApiDoor
+from kas.agent_config.repositories.local import LocalRepositories
+from kas.agent_config.watcher import AgentConfigs
+from kas.certificates import Certificates
+from kas.changes import ChangeFollower
+from kas.clock import system_clock
+from kas.config import Config, doubts, load_config, needs_restart
+from kas.errors import ConfigurationError
+from kas.kubernetes_api.door import KubernetesApiDoor
+from kas.kubernetes_api.settings import DoorSettings
+from kas.links.registry import Links
+from kas.management_api.door import open_management_api
+from kas.metrics import Metrics
+from kas.observability import open_observability
+from kas.preflight import listening_socket, prepare_state_dir, read_secret
+from kas.presence.memory import MemoryPresence
+from kas.routing.router import Router
+from kas.store import Store, open_store
+from kastunnel.toolkit import logs
+from kastunnel.toolkit.logs import fields
+from kastunnel.toolkit.tasks import background
+
+log = logging.getLogger(__name__)
+
+CERTIFICATES_S = 3600.0  # how often own certificates are looked at for renewal
+MAX_FILES = 1 << 20  # a watch is a connection, so a file
+
+
+async def serve(config: Config, config_path: Path) -> None:
+    """Run until SIGTERM or SIGINT. Raises KasError for what an operator can cure."""
+    logs.set_up(config.logging.level, config.logging.format)
+    for doubt in doubts(config):
+        log.warning("configuration looks unintended", extra=fields(notice=doubt))
+    prepare_state_dir(config.state_dir)
+    _allow_many_files()
+    password = None
+    if config.database.password_file is not None:
+        password = read_secret(config.database.password_file, "database.password_file")
+    async with open_store(config.database_url, password=password) as store:
+        await Server(config, config_path, store).run()
+
+
+class Server:
+    """All parts of one kas, wired. ``run`` is its life."""
+
+    def __init__(self, config: Config, config_path: Path, store: Store) -> None:
+        self._config = config
+        self._config_path = config_path
+        self.version = installed_version("kubernetes-agent-server")
+        self.metrics = Metrics(version=self.version, process=True)
+        self.certificates = Certificates(config, system_clock)
+        self.directory = AgentDirectory(store.agents)
+        self.configs = AgentConfigs(
+            LocalRepositories(config.configuration_repositories),
+            lambda: self.directory,
+            self.metrics.configs,
+            poll_s=config.poll_interval_s,
+            allow_system_identities=config.access.allow_system_identities,
+        )
+        self.gate = Gate(
+            [OwnTokens(store.job_tokens)],
+            self.directory,
+            self.configs,
+            self.metrics.gate,
+            positive_s=config.access.positive_cache_s,
+            negative_s=config.access.negative_cache_s,
+        )
+        self.presence = MemoryPresence(time.monotonic)
+        self.links = Links(
+            f"kas-{secrets.token_hex(4)}",
+            self.presence,
+            self.metrics.links,
+            max_links=config.agent_api.max_links,
+            detach_s=config.link.detach_s,
+        )
+        self.router = Router(self.links, self.presence, hold_s=config.link.hold_s)
+        self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links)
+        self.agent_api = AgentApiDoor(store.agent_tokens, self.links)
+        self.kubernetes_api = KubernetesApiDoor(self.gate, self.router, _door_settings(config), self.metrics)
+        self._stopping = asyncio.Event()
+        self._started = False
+        self.configs.listen(self.gate.forget_agent)
+        self._observe()
+
+    async def run(self) -> None:
+        """Start in order; stop in reverse when told to."""
+        config = self._config
+        with _signals(self._stopping, self._reload):
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._open_observability())
+                await self.changes.begin()
+                await self.configs.refresh()
+                await stack.enter_async_context(
+                    background(
+                        changes=self.changes.run, configs=self.configs.run, certificates=self._renew_certificates
+                    )
+                )
+                key_pair = self.certificates["agent_api"]
+                await self.agent_api.start(str(config.agent_api.listen), lambda: key_pair.key_pair)
+                stack.push_async_callback(self.agent_api.stop)
+                stack.callback(self.links.close)
+                await stack.enter_async_context(self._open_management())
+                await stack.enter_async_context(self._open_kubernetes())
+                self._started = True
+                self._announce()
+                await self._stopping.wait()
+                await self._drain()
+        log.info("kas has stopped")
+
+    def _open_observability(self) -> AbstractAsyncContextManager[None]:
+        door = self._config.observability
+        tls = self.certificates["observability"].ssl_context() if door.tls is not None else None
+        return open_observability(
+            listening_socket("observability", door.listen),
+            self.metrics.registry,
+            self._why_not_ready,
+            self.metrics.doors,
+            tls=tls,
+        )
+
+    def _open_management(self) -> AbstractAsyncContextManager[None]:
+        return open_management_api(
+            listening_socket("management_api", self._config.management_api.listen, reuse_port=True),
+            self.certificates["management_api"].ssl_context(),
+            self.gate,
+            self.metrics.doors,
+            server=lambda: str(self._config.kubernetes_api.external_url),
+            ca=lambda: self.certificates.client_ca("kubernetes_api"),
+        )
+
+    @asynccontextmanager
+    async def _open_kubernetes(self) -> AsyncIterator[None]:
+        listener = listening_socket("kubernetes_api", self._config.kubernetes_api.listen, reuse_port=True)
+        await self.kubernetes_api.start(listener, self.certificates["kubernetes_api"].ssl_context())
+        try:
+            yield
+        finally:
+            await self.kubernetes_api.close()
+
+    def _announce(self) -> None:
+        config = self._config
+        for door in ("agent_api", "observability", "management_api", "kubernetes_api"):
+            log.info("door is open", extra=fields(door=door, address=str(getattr(config, door).listen)))
+        for doubt in self.certificates.doubts():
+            log.warning("certificate will be refused by clients", extra=fields(notice=doubt))
+        log.info("kas has started", extra=fields(version=self.version))
+
+    def _why_not_ready(self) -> str:
+        if self.links.draining or self._stopping.is_set():
+            return "draining"
+        return "" if self._started else "starting"
+
+    async def _drain(self) -> None:
+        """Readiness is red; accept a little longer, since balancers need seconds to notice; then let what is open end."""
+        link = self._config.link
+        log.info("draining", extra=fields(links=len(self.links), delay_s=link.listen_grace_s))
+        if len(self.links) or self.kubernetes_api.open_requests:
+            await asyncio.sleep(link.listen_grace_s)
+        self.kubernetes_api.drain()
+        await self.links.drain(link.drain_timeout_s if self.kubernetes_api.open_requests else 2.0)
+
+    async def _renew_certificates(self) -> None:
+        while True:
+            for door in ("agent_api", "management_api", "kubernetes_api"):
+                not_after = self.certificates[door].not_after
+                self.metrics.certificate_end.labels(door).set(not_after.timestamp())
+            await asyncio.sleep(CERTIFICATES_S)
+            try:
+                for door in self.certificates.reload():
+                    log.info("certificate renewed", extra=fields(door=door))
+            except ConfigurationError as error:
+                log.error("certificates cannot be renewed: the old ones stay in force", extra=fields(error=str(error)))
+
+    def _reload(self) -> None:
+        """SIGHUP: read kas.yaml and the certificates again. Nothing is cut; a broken file keeps the old one in force."""
+        try:
+            config = load_config(self._config_path)
+            renewed = self.certificates.reload(config)
+        except ConfigurationError as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded: the old configuration stays in force", extra=fields(error=line))
+            return
+        for option in needs_restart(self._config, config):
+            log.warning("an option needs a restart to change", extra=fields(notice=option))
+        self._config = config
+        logs.set_up(config.logging.level, config.logging.format)
+        self.gate.positive_s, self.gate.negative_s = config.access.positive_cache_s, config.access.negative_cache_s
+        self.configs.reconfigure(
+            LocalRepositories(config.configuration_repositories),
+            poll_s=config.poll_interval_s,
+            allow_system_identities=config.access.allow_system_identities,
+        )
+        self.kubernetes_api.settings = _door_settings(config)
+        log.info("configuration reloaded", extra=fields(names=" ".join(renewed)))
+
+    def _observe(self) -> None:
+        metrics, links = self.metrics, self.links
+        metrics.agents.set_function(lambda: len(self.directory))
+        metrics.linked_agents.set_function(lambda: len(self.presence))
+        metrics.open_links.set_function(lambda: len(links))
+        metrics.detached_links.set_function(lambda: sum(not held.attached for held in links))
+        metrics.open_requests.set_function(lambda: self.kubernetes_api.open_requests)
+        metrics.broken_configs.set_function(lambda: self.configs.broken)
+        metrics.draining.set_function(lambda: int(links.draining))
+
+
+def _door_settings(config: Config) -> DoorSettings:
+    return DoorSettings.from_config(config.kubernetes_api, log_all_requests=config.logging.requests == "all")
+
+
+def _allow_many_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads."""
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        log.info("told to stop", extra=fields(signal=number.name))
+        stopping.set()
+        loop.remove_signal_handler(number)  # the next one has its default effect
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
