@@ -148,12 +148,12 @@ class Server:
 
     @asynccontextmanager
     async def _open_kubernetes(self) -> AsyncIterator[None]:
-        listener = listening_socket("kubernetes_api", self._config.kubernetes_api.listen, reuse_port=True)
-        await self.kubernetes_api.start(listener, self.certificates["kubernetes_api"].ssl_context())
-        try:
+        listen = self._config.kubernetes_api.listen
+        listening_socket("kubernetes_api", listen).close()  # for its words about what is wrong with the address
+        tls = self.certificates["kubernetes_api"].ssl_context()
+        async with self.kubernetes_api:
+            await self.kubernetes_api.start(listen.host, listen.port, tls, reuse_port=True)
             yield
-        finally:
-            await self.kubernetes_api.close()
 
     def _announce(self) -> None:
         config = self._config
@@ -175,7 +175,10 @@ class Server:
         if len(self.links) or self.kubernetes_api.open_requests:
             await asyncio.sleep(link.listen_grace_s)
         self.kubernetes_api.drain()
-        await self.links.drain(link.drain_timeout_s if self.kubernetes_api.open_requests else 2.0)
+        await self.kubernetes_api.stop_listening()
+        self.links.drain(link.drain_timeout_s)
+        if not await self.kubernetes_api.drained(link.drain_timeout_s):
+            log.warning("requests were still open at the end of the drain", extra=fields(links=len(self.links)))
 
     async def _renew_certificates(self) -> None:
         while True:

@@ -1,0 +1,29 @@
+"""What this door needs from other rooms, in its own words; kas.access and kas.routing have it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kas.access.grants import Grant
+from kastunnel.link.frames import Open
+from kastunnel.link.handler import Exchange, Handler
+
+
+class AccessGate(Protocol):
+    """Who may: kas.access.gate.Gate."""
+
+    def admitted(self, agent_id: int, token: bytes) -> Grant | None:
+        """The grant if it is known, at once; None: ask ``admit``."""
+
+    async def admit(self, agent_id: int, token: bytes) -> Grant:
+        """The grant. Raises Unauthenticated, AccessDenied, IssuerUnavailable."""
+
+
+class Upstream(Protocol):
+    """Links to agents: kas.routing."""
+
+    def open(self, agent_id: int, request: Open, handler: Handler) -> Exchange | None:
+        """Open the request on a link of the agent; None: there is none right now. Calls ``handler`` never before it returns."""
+
+    async def wait(self, agent_id: int) -> None:
+        """Until there may be a link. Raises AgentNotConnected when there will be none soon."""

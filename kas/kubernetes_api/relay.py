@@ -1,0 +1,499 @@
+"""One request from its head to the end of its answer: judged, opened on a link, and the answer written as it comes.
+
+The fast path is synchronous: head, grant from the gate's memory, Open on the link; then one write per frame of the answer. Only
+what is not known yet (a token, a link) costs a task, owned by the door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from kas.access.grants import Grant
+from kas.errors import KasError
+from kas.kubernetes_api import admission, origins, replies, request_log
+from kas.kubernetes_api.admission import Judged, Wish
+from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
+from kas.kubernetes_api.paths import wants_text
+from kas.kubernetes_api.replies import Refusal, Refused, Reply
+from kas.kubernetes_api.upload import Upload
+from kas.kubernetes_api.waiting import Waiting
+from kas.metrics import Outcome
+from kastunnel.http.errors import BadMessage
+from kastunnel.http.request import RequestHead
+from kastunnel.link.frames import Code, Head, Hop, Reset
+from kastunnel.link.handler import Exchange
+
+if TYPE_CHECKING:
+    from kas.kubernetes_api.connection import Connection
+
+PIPE_LINGER_S = 0.5  # what a client said before it closed an upgraded connection may still arrive for so long
+SPDY_FIRST_S = 0.1  # SPDY clients lose what comes in the same read as the 101; they speak first, or we wait so long
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PIPE = Framing.PIPE
+_CHUNKED = Framing.CHUNKED
+
+
+class Relay:
+    """Carries one request; also the link's Handler for it. Owned by its connection until the answer is written or fails."""
+
+    # Only what most requests need is set when it is made: these are the defaults of the rest.
+    wish: Wish | None = None
+    grant: Grant | None = None
+    judged: Judged | None = None
+    exchange: Exchange | None = None
+    upload: Upload | None = None
+    answer: Answer | None = None  # set when the head of the answer has been written
+    task: asyncio.Task[None] | None = None
+    withheld: list[bytes] | None = None  # of an upgraded stream, until the client has taken the 101
+    answered_at = 0.0
+    status = 0
+    sent = 0
+    owed = 0  # written bytes that are credited when the client has read
+    is_retried = False
+    is_over = False
+    is_orphan = False  # an upgraded stream whose client has gone
+
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
+        door = connection.door
+        self.connection = connection
+        self.door = door
+        self.head = head
+        self.request_id = door.next_request_id()
+        self.started = door.clock()
+
+    def __repr__(self) -> str:
+        agent = self.wish.agent_id if self.wish else None
+        return f"<Relay {self.request_id} agent={agent} {self.head.method.decode()} status={self.status} over={self.is_over}>"
+
+    # Before the link
+
+    def start(self) -> None:
+        """Judge the request and open it; what cannot be decided at once goes on in a task."""
+        head = self.head
+        door = self.door
+        try:
+            if head.origin is not None:
+                admission.check_origin(head, door.settings)
+            if head.method == b"OPTIONS":
+                self._answer_options()
+                return
+            wish = self.wish = admission.read_wish(head)
+            grant = door.gate.admitted(wish.agent_id, wish.token)
+            if grant is None:
+                self.connection.wait_for(Waiting.ANSWER, door.settings.response_head_s)
+                self.task = door.tasks.spawn(self._ask(wish), name="admit")
+            else:
+                self._dispatch(self._judge(wish, grant))
+        except (Refused, KasError) as error:
+            self._refuse(error)
+        except BadMessage as bad:
+            self._refuse_message(bad)
+
+    async def _ask(self, wish: Wish) -> None:
+        try:
+            grant = await self.door.gate.admit(wish.agent_id, wish.token)
+            self._dispatch(self._judge(wish, grant))
+        except (Refused, KasError) as error:
+            self._refuse(error)
+        except BadMessage as bad:
+            self._refuse_message(bad)
+
+    def _judge(self, wish: Wish, grant: Grant) -> Judged:
+        self.grant = grant
+        connection = self.connection
+        door = self.door
+        if not connection.is_authenticated:
+            door.authenticated(connection)
+        judged = self.judged = admission.judge(
+            self.head, wish, grant, connection.reader, door.settings, self.request_id
+        )
+        return judged
+
+    def _dispatch(self, judged: Judged) -> None:
+        """Open the request on a link, or wait for one in a task. Raises KasError."""
+        wish = self.wish
+        if wish is None:
+            return
+        exchange = self.door.upstream.open(wish.agent_id, judged.wanted, self)
+        if exchange is None:
+            self.connection.wait_for(Waiting.ANSWER, self.door.settings.response_head_s)
+            self.task = self.door.tasks.spawn(self._await_link(wish.agent_id, judged), name="await link")
+        else:
+            self._opened(exchange, judged)
+
+    async def _await_link(self, agent_id: int, judged: Judged) -> None:
+        try:
+            exchange = None
+            while exchange is None:
+                await self.door.upstream.wait(agent_id)
+                exchange = self.door.upstream.open(agent_id, judged.wanted, self)
+            self._opened(exchange, judged)
+        except KasError as error:
+            self._refuse(error)
+
+    def _opened(self, exchange: Exchange, judged: Judged) -> None:
+        self.exchange = exchange
+        self.task = None
+        wanted = judged.wanted
+        if wanted.body:
+            self.door.metrics.requests.to_cluster.value += len(wanted.body)
+        if not wanted.end:
+            upload = self.upload = Upload(self.connection, exchange, judged.max_body, is_pipe=wanted.upgrade)
+            if judged.rest:
+                exchange.send(judged.rest)
+                self.door.metrics.requests.to_cluster.value += len(judged.rest)
+            if self.head.expect_continue and not wanted.body:
+                self.connection.write(_CONTINUE)
+            if not upload.is_waiting:
+                self._pump(upload)
+                return
+        self._await_head(judged)
+
+    def _await_head(self, judged: Judged) -> None:
+        if judged.is_long_running:
+            self.connection.wait_for_nothing()
+        else:
+            self.connection.wait_for(Waiting.ANSWER, judged.limit_s)
+
+    # The client's side
+
+    def on_body_arrived(self) -> None:
+        """The reader has more."""
+        if self.withheld is not None:
+            self._release()
+        if (upload := self.upload) is not None and not self.is_over:
+            self._pump(upload)
+
+    def _pump(self, upload: Upload) -> None:
+        try:
+            upload.pump()
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        except BadMessage as bad:
+            self._refuse_message(bad)
+            return
+        connection = self.connection
+        judged = self.judged
+        if judged is None or (self.answer is not None and self.answer.framing is _PIPE) or connection.is_write_paused:
+            return
+        if not upload.is_open:
+            if self.answer is None:
+                self._await_head(judged)
+            else:
+                connection.wait_for_nothing()
+        elif not upload.is_starved:
+            connection.wait_for(Waiting.BODY, self.door.settings.body_idle_s)
+        elif judged.is_long_running:
+            connection.wait_for_nothing()
+        else:
+            connection.wait_for(Waiting.ANSWER, self.door.settings.write_stall_s)
+
+    def on_write_paused(self) -> None:
+        """The client does not read: credit stops, and so does the sender."""
+        judged = self.judged
+        if judged is not None and not judged.is_long_running and self.answer is not None:
+            self.connection.wait_for(Waiting.READER, self.door.settings.write_stall_s)
+
+    def on_writable(self) -> None:
+        """The client has read."""
+        if self.owed and self.exchange is not None:
+            self.exchange.consumed(self.owed)
+            self.owed = 0
+        if self.connection.waiting is Waiting.READER:
+            self.connection.wait_for_nothing()
+
+    def on_client_gone(self) -> None:
+        """The connection is closed: cancel what goes on for it."""
+        if self.is_over:
+            return
+        if self.task is not None:
+            self.task.cancel()
+        exchange = self.exchange
+        if exchange is not None:
+            if self.answer is not None and self.answer.framing is _PIPE:
+                self.is_orphan = True
+                exchange.end()
+                self.door.adopt(self, self.door.clock() + PIPE_LINGER_S)
+                return
+            exchange.reset(Code.CANCELLED, "the client has gone", hop=Hop.CALLER)
+        self._over(Outcome.CANCELLED, "the client has gone", Code.CANCELLED.name, "caller")
+
+    def on_deadline(self, waiting: Waiting) -> None:
+        """The time for something is over."""
+        if waiting is Waiting.BODY:
+            self._refuse(Refused(Refusal.BODY_TIMEOUT))
+        elif waiting is Waiting.READER:
+            if self.exchange is not None:
+                self.exchange.reset(Code.TIMEOUT, "the client does not read", hop=Hop.CALLER)
+            self._over(Outcome.CANCELLED, "the client does not read", Code.TIMEOUT.name, "caller")
+            self.connection.relay = None
+            self.connection.abort()
+        else:
+            reply = replies.REFUSALS[Refusal.ANSWER_TIMEOUT]
+            self._fail(reply, Outcome.FAILED, Code.TIMEOUT, self._hop(Hop.AGENTK))
+
+    def end_orphan(self) -> None:
+        """The client of this upgraded stream has been gone for long enough."""
+        if self.exchange is not None and not self.is_over:
+            self.exchange.reset(Code.CANCELLED, "the client has gone", hop=Hop.CALLER)
+            self._over(Outcome.ANSWERED)
+
+    def end_access(self, error: KasError) -> None:
+        """What this request was granted holds no longer: end it, also in its midst."""
+        self._fail(replies.for_error(error), Outcome.REFUSED, Code.ACCESS_ENDED, "kas")
+
+    def end_now(self) -> None:
+        """kas is going down."""
+        self._fail(replies.REFUSALS[Refusal.DRAINING], Outcome.FAILED, Code.DRAINING, "kas")
+
+    # The link's side: kastunnel.link.handler.Handler
+
+    def on_head(self, head: Head) -> None:
+        """The API server has answered."""
+        if self.is_over:
+            return
+        connection = self.connection
+        door = self.door
+        request = self.head
+        upgrade_refused = request.upgrade is not None
+        keep_alive = request.keep_alive and connection.reader.complete and not upgrade_refused and not door.is_draining
+        more = origins.lines(request) if request.origin is not None else b""
+        try:
+            answer, data = Answer.begin(head, request, self.request_id, more, keep_alive=keep_alive)
+        except (BadAnswer, BadMessage) as bad:
+            self._refuse_answer(str(bad))
+            return
+        self.answer = answer
+        self.status = head.status
+        now = self.answered_at = door.clock()
+        door.observe_head(now - self.started)
+        connection.write(data)
+        if head.end:
+            count = len(head.body)
+            self.sent = count
+            door.metrics.requests.from_cluster.value += count
+            self._complete()
+            return
+        if answer.framing is _PIPE:
+            self._switched(head.body)
+            return
+        if head.body:
+            self._wrote(len(head.body))
+        if self.upload is None or not self.upload.is_open:
+            if connection.waiting is Waiting.ANSWER:
+                connection.wait_for_nothing()
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+        if self.is_over or self.is_orphan:
+            if self.exchange is not None:
+                self.exchange.consumed(len(data))
+            return
+        answer = self.answer
+        if answer is None:
+            self._refuse_answer("data before the head")
+            return
+        if self.withheld is not None:
+            self.withheld.append(data)
+            return
+        try:
+            self.connection.write(answer.encode(data))
+        except BadAnswer as bad:
+            self._refuse_answer(str(bad))
+            return
+        self._wrote(len(data))
+
+    def on_end(self, stopped: bool) -> None:
+        """The answer is complete."""
+        if self.is_over:
+            return
+        answer = self.answer
+        if self.is_orphan:
+            self._over(Outcome.ANSWERED)
+            return
+        if answer is None or stopped or not answer.is_whole:
+            self._refuse_answer("the answer ended early")
+            return
+        if self.withheld is not None:
+            self._release()
+        if answer.framing is _CHUNKED:
+            self.connection.write(b"0\r\n\r\n")
+        self._complete()
+
+    def on_reset(self, reset: Reset) -> None:
+        """The request has failed on its way."""
+        self.exchange = None
+        if self.is_over:
+            return
+        if self.is_orphan:
+            self._over(Outcome.ANSWERED)
+            return
+        judged = self.judged
+        if reset.not_run and self.answer is None and judged is not None and judged.wanted.end and not self.is_retried:
+            self.is_retried = True
+            try:
+                self._dispatch(judged)
+            except KasError as error:
+                self._refuse(error)
+            return
+        if self.withheld is not None:
+            self._release()
+        known = reset.code in replies.RESETS
+        outcome = Outcome.REFUSED if reset.code == Code.ACCESS_ENDED else Outcome.FAILED
+        reply = replies.for_reset(reset, self.head.method)
+        name = Code(reset.code).name if known else Code.CODE_UNSET.name
+        self._fail(reply, outcome, Code.CANCELLED, self._hop(reset.hop), reset.reason, name)
+
+    def on_room(self) -> None:
+        """The link takes bytes again."""
+        if (upload := self.upload) is not None and not self.is_over and not self.is_orphan:
+            self._pump(upload)
+
+    def on_stop(self, code: Code) -> None:
+        """The API server wants no more of the body."""
+        if (upload := self.upload) is not None and not self.is_over:
+            upload.stop()
+            if self.answer is None and self.judged is not None:
+                self._await_head(self.judged)
+
+    # How it ends
+
+    def _refuse(self, error: Refused | KasError) -> None:
+        reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
+        outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
+        self._fail(reply, outcome, Code.CANCELLED, "kas")
+
+    def _refuse_message(self, bad: BadMessage) -> None:
+        """The body breaks the rules of HTTP."""
+        self.door.metrics.requests.bad_requests.value += 1
+        self._fail(replies.for_message(bad), Outcome.REFUSED, Code.CANCELLED, "kas", bad.detail, spoilt=True)
+
+    def _refuse_answer(self, detail: str) -> None:
+        reply = replies.REFUSALS[Refusal.BAD_ANSWER]
+        self._fail(reply, Outcome.FAILED, Code.PROTOCOL, self._hop(Hop.AGENTK), detail)
+
+    def _hop(self, hop: Hop) -> str:
+        return replies.hop_name(hop, self.wish.agent_id if self.wish is not None else None)
+
+    def _fail(
+        self,
+        reply: Reply,
+        outcome: Outcome,
+        code: Code,
+        hop: str,
+        reason: str = "",
+        name: str = "",
+        *,
+        spoilt: bool = False,
+    ) -> None:
+        """Say ``reply`` if nothing was said yet, else break the connection: a failure must never look like an end."""
+        if self.is_over:
+            return
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+        if (exchange := self.exchange) is not None:
+            self.exchange = None
+            exchange.reset(code, reply.text, hop=Hop.ENTRY)
+        connection = self.connection
+        answer = self.answer
+        if answer is None:
+            self.status = reply.status
+            keep_alive = self._say(reply, hop, spoilt=spoilt)
+            self._over(outcome, reason or reply.text, name or reply.reason, hop)
+            connection.finished(keep_alive=keep_alive)
+        else:
+            self._over(outcome, reason or reply.text, name or reply.reason, hop)
+            connection.relay = None
+            answer.break_off(connection)
+
+    def _say(self, reply: Reply, hop: str, *, spoilt: bool) -> bool:
+        """Write the reply; whether the connection may live on."""
+        head = self.head
+        reader = self.connection.reader
+        keep_alive = head.keep_alive and reader.complete and not spoilt and head.upgrade is None
+        keep_alive = keep_alive and not self.door.is_draining
+        target = self.wish.target if self.wish is not None else head.target
+        foreign = reply is replies.REFUSALS[Refusal.ORIGIN]
+        self.connection.write(
+            replies.render(
+                reply,
+                hop=hop,
+                request_id=self.request_id,
+                as_text=head.upgrade is None and wants_text(target, head.field(b"accept")),
+                is_head=head.method == b"HEAD",
+                close=not keep_alive,
+                more=b"" if head.origin is None or foreign else origins.lines(head),
+            )
+        )
+        return keep_alive
+
+    def _answer_options(self) -> None:
+        head = self.head
+        keep_alive = head.keep_alive and self.connection.reader.complete
+        self.status = 204
+        more = origins.ALLOW + origins.lines(head, preflight=True)
+        close = b"" if keep_alive else b"Connection: close\r\n"
+        head_bytes = b"HTTP/1.1 204 No Content\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
+            more,
+            self.request_id.encode(),
+            close,
+        )
+        self.connection.write(head_bytes)
+        self._over(Outcome.ANSWERED)
+        self.connection.finished(keep_alive=keep_alive)
+
+    def _switched(self, body: bytes) -> None:
+        """The 101 has been written, alone: from here on the two directions are byte pipes."""
+        connection = self.connection
+        connection.wait_for_nothing()
+        self.withheld = [body] if body else []
+        delay_s = SPDY_FIRST_S if self.head.upgrade == b"SPDY/3.1" else 0.0
+        self.door.loop.call_later(delay_s, self._release)
+        request_log.switched(self)
+        if self.upload is not None:
+            self.upload.begin_pipe()
+
+    def _release(self) -> None:
+        """Let the client have what the API server said right after the 101."""
+        withheld = self.withheld
+        self.withheld = None
+        if withheld and not self.is_over and not self.is_orphan:
+            data = b"".join(withheld)
+            self.connection.write(data)
+            self._wrote(len(data))
+
+    def _wrote(self, count: int) -> None:
+        self.sent += count
+        self.door.metrics.requests.from_cluster.value += count
+        if self.connection.is_write_paused:
+            self.owed += count
+        elif self.exchange is not None:
+            self.exchange.consumed(count)
+
+    def _complete(self) -> None:
+        """The whole answer has been written."""
+        answer = self.answer
+        connection = self.connection
+        if answer is None:
+            return
+        exchange = self.exchange
+        self.exchange = None
+        is_pipe = answer.framing is _PIPE
+        if exchange is not None and self.upload is not None and self.upload.is_open:
+            if is_pipe:
+                exchange.end()
+            else:
+                exchange.reset(Code.CANCELLED, "answered before the body was read", hop=Hop.ENTRY)
+        self._over(Outcome.ANSWERED)
+        if is_pipe:
+            connection.relay = None
+            connection.close()
+        else:
+            connection.finished(keep_alive=answer.keep_alive and connection.reader.complete)
+
+    def _over(self, outcome: Outcome, reason: str = "", code: str = "", hop: str = "") -> None:
+        self.is_over = True
+        self.task = None
+        self.door.over(self, outcome, reason, code, hop)

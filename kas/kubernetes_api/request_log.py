@@ -1,0 +1,95 @@
+"""A line for each request that an operator may care about, and a count for every one.
+
+Never a token, a query, a body or an exec command: of the target only the path is said, of the headers two, cut and escaped.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from kas.kubernetes_api.replies import Reply
+from kas.metrics import Outcome
+from kastunnel.toolkit.logs import Fields, fields
+
+if TYPE_CHECKING:
+    from kas.kubernetes_api.connection import Connection
+    from kas.kubernetes_api.relay import Relay
+    from kas.kubernetes_api.settings import DoorSettings
+
+log = logging.getLogger(__name__)
+
+_MESSAGES = {
+    Outcome.ANSWERED: "request answered",
+    Outcome.REFUSED: "request refused",
+    Outcome.FAILED: "request failed",
+    Outcome.CANCELLED: "request cancelled",
+}
+_READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+
+def over(relay: Relay, outcome: Outcome, reason: str, code: str, hop: str, settings: DoorSettings, now: float) -> None:
+    """A request is over: say so at info if it is notable or all are wanted, else at debug."""
+    notable = (
+        outcome is not Outcome.ANSWERED
+        or settings.log_all_requests
+        or relay.head.method not in _READS
+        or relay.status >= 400
+        or relay.head.upgrade is not None
+        or (relay.answered_at - relay.started > settings.slow_s and not _is_long_running(relay))
+    )
+    if not log.isEnabledFor(level := logging.INFO if notable else logging.DEBUG):
+        return
+    said: Fields = _about(relay)
+    said["bytes_out"] = relay.sent
+    said["duration_ms"] = round((now - relay.started) * 1000, 1)
+    if reason:
+        said["reason"] = reason
+    if code:
+        said["code"] = code
+    if hop:
+        said["hop"] = hop
+    log.log(level, _MESSAGES[outcome], extra=fields(**said))
+
+
+def switched(relay: Relay) -> None:
+    """An upgrade has begun; it may last for hours before ``over`` says more."""
+    log.info("connection upgraded", extra=fields(**_about(relay)))
+
+
+def unread(connection: Connection, reply: Reply, detail: str, request_id: str) -> None:
+    """Something came that is not a request."""
+    said = fields(peer=connection.peer, request_id=request_id, status=reply.status, reason=reply.text, error=detail)
+    log.info("bad request", extra=said)
+
+
+def _is_long_running(relay: Relay) -> bool:
+    return relay.judged is not None and relay.judged.is_long_running
+
+
+def _about(relay: Relay) -> Fields:
+    head = relay.head
+    target = head.target if relay.wish is None else relay.wish.target
+    said: Fields = {
+        "request_id": relay.request_id,
+        "peer": relay.connection.peer,
+        "method": head.method.decode(),
+        "path": target.partition(b"?")[0].decode("ascii"),
+        "status": relay.status,
+    }
+    if relay.wish is not None:
+        said["agent_id"] = relay.wish.agent_id
+    if (grant := relay.grant) is not None:
+        said["agent"] = str(grant.agent)
+        said["project"] = grant.caller.project
+        said["caller"] = str(grant.caller)
+        said["rule"] = grant.rule
+    if relay.judged is not None and (info := relay.judged.info) is not None and info.is_resource_request:
+        said["verb"] = info.verb
+        said["resource"] = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+        said["namespace"] = info.namespace
+    if agent := head.field(b"user-agent"):
+        said["user_agent"] = agent.decode("latin-1")
+    if command := head.field(b"kubectl-command"):
+        said["command"] = command.decode("latin-1")
+    return said
