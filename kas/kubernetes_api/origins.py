@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from kastunnel.http.request import RequestHead
 
@@ -14,7 +14,7 @@ _PREFLIGHT = (
 ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
 
-def is_allowed(head: RequestHead, allowed: Set[bytes]) -> bool:
+def is_allowed(head: RequestHead, allowed: AbstractSet[bytes]) -> bool:
     """The request comes from no browser, from a page of this very host, or from an origin that the operator named."""
     origin = head.origin
     return origin is None or _is_same(origin, head.host) or origin.lower() in allowed

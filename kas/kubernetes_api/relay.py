@@ -6,26 +6,19 @@ what is not known yet (a token, a link) costs a task, owned by the door.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
-
 from kas.access.grants import Grant
 from kas.errors import KasError
 from kas.kubernetes_api import admission, origins, replies, request_log
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
-from kas.kubernetes_api.paths import wants_text
-from kas.kubernetes_api.replies import Refusal, Refused, Reply
+from kas.kubernetes_api.carried import CarriedRequest
+from kas.kubernetes_api.replies import Refusal, Refused
 from kas.kubernetes_api.upload import Upload
 from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
-from kastunnel.http.request import RequestHead
 from kastunnel.link.frames import Code, Head, Hop, Reset
 from kastunnel.link.handler import Exchange
-
-if TYPE_CHECKING:
-    from kas.kubernetes_api.connection import Connection
 
 PIPE_LINGER_S = 0.5  # what a client said before it closed an upgraded connection may still arrive for so long
 SPDY_FIRST_S = 0.1  # SPDY clients lose what comes in the same read as the 101; they speak first, or we wait so long
@@ -34,37 +27,10 @@ _PIPE = Framing.PIPE
 _CHUNKED = Framing.CHUNKED
 
 
-class Relay:
+class Relay(CarriedRequest):
     """Carries one request; also the link's Handler for it. Owned by its connection until the answer is written or fails."""
 
-    # Only what most requests need is set when it is made: these are the defaults of the rest.
-    wish: Wish | None = None
-    grant: Grant | None = None
-    judged: Judged | None = None
-    exchange: Exchange | None = None
     upload: Upload | None = None
-    answer: Answer | None = None  # set when the head of the answer has been written
-    task: asyncio.Task[None] | None = None
-    withheld: list[bytes] | None = None  # of an upgraded stream, until the client has taken the 101
-    answered_at = 0.0
-    status = 0
-    sent = 0
-    owed = 0  # written bytes that are credited when the client has read
-    is_retried = False
-    is_over = False
-    is_orphan = False  # an upgraded stream whose client has gone
-
-    def __init__(self, connection: Connection, head: RequestHead) -> None:
-        door = connection.door
-        self.connection = connection
-        self.door = door
-        self.head = head
-        self.request_id = door.next_request_id()
-        self.started = door.clock()
-
-    def __repr__(self) -> str:
-        agent = self.wish.agent_id if self.wish else None
-        return f"<Relay {self.request_id} agent={agent} {self.head.method.decode()} status={self.status} over={self.is_over}>"
 
     # Before the link
 
@@ -281,9 +247,8 @@ class Relay:
             return
         if head.body:
             self._wrote(len(head.body))
-        if self.upload is None or not self.upload.is_open:
-            if connection.waiting is Waiting.ANSWER:
-                connection.wait_for_nothing()
+        if (self.upload is None or not self.upload.is_open) and connection.waiting is Waiting.ANSWER:
+            connection.wait_for_nothing()
 
     def on_data(self, data: bytes) -> None:
         """A piece of the answer's body."""
@@ -358,92 +323,6 @@ class Relay:
             if self.answer is None and self.judged is not None:
                 self._await_head(self.judged)
 
-    # How it ends
-
-    def _refuse(self, error: Refused | KasError) -> None:
-        reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
-        outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
-        self._fail(reply, outcome, Code.CANCELLED, "kas")
-
-    def _refuse_message(self, bad: BadMessage) -> None:
-        """The body breaks the rules of HTTP."""
-        self.door.metrics.requests.bad_requests.value += 1
-        self._fail(replies.for_message(bad), Outcome.REFUSED, Code.CANCELLED, "kas", bad.detail, spoilt=True)
-
-    def _refuse_answer(self, detail: str) -> None:
-        reply = replies.REFUSALS[Refusal.BAD_ANSWER]
-        self._fail(reply, Outcome.FAILED, Code.PROTOCOL, self._hop(Hop.AGENTK), detail)
-
-    def _hop(self, hop: Hop) -> str:
-        return replies.hop_name(hop, self.wish.agent_id if self.wish is not None else None)
-
-    def _fail(
-        self,
-        reply: Reply,
-        outcome: Outcome,
-        code: Code,
-        hop: str,
-        reason: str = "",
-        name: str = "",
-        *,
-        spoilt: bool = False,
-    ) -> None:
-        """Say ``reply`` if nothing was said yet, else break the connection: a failure must never look like an end."""
-        if self.is_over:
-            return
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
-        if (exchange := self.exchange) is not None:
-            self.exchange = None
-            exchange.reset(code, reply.text, hop=Hop.ENTRY)
-        connection = self.connection
-        answer = self.answer
-        if answer is None:
-            self.status = reply.status
-            keep_alive = self._say(reply, hop, spoilt=spoilt)
-            self._over(outcome, reason or reply.text, name or reply.reason, hop)
-            connection.finished(keep_alive=keep_alive)
-        else:
-            self._over(outcome, reason or reply.text, name or reply.reason, hop)
-            connection.relay = None
-            answer.break_off(connection)
-
-    def _say(self, reply: Reply, hop: str, *, spoilt: bool) -> bool:
-        """Write the reply; whether the connection may live on."""
-        head = self.head
-        reader = self.connection.reader
-        keep_alive = head.keep_alive and reader.complete and not spoilt and head.upgrade is None
-        keep_alive = keep_alive and not self.door.is_draining
-        target = self.wish.target if self.wish is not None else head.target
-        foreign = reply is replies.REFUSALS[Refusal.ORIGIN]
-        self.connection.write(
-            replies.render(
-                reply,
-                hop=hop,
-                request_id=self.request_id,
-                as_text=head.upgrade is None and wants_text(target, head.field(b"accept")),
-                is_head=head.method == b"HEAD",
-                close=not keep_alive,
-                more=b"" if head.origin is None or foreign else origins.lines(head),
-            )
-        )
-        return keep_alive
-
-    def _answer_options(self) -> None:
-        head = self.head
-        keep_alive = head.keep_alive and self.connection.reader.complete
-        self.status = 204
-        more = origins.ALLOW + origins.lines(head, preflight=True)
-        close = b"" if keep_alive else b"Connection: close\r\n"
-        head_bytes = b"HTTP/1.1 204 No Content\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
-            more,
-            self.request_id.encode(),
-            close,
-        )
-        self.connection.write(head_bytes)
-        self._over(Outcome.ANSWERED)
-        self.connection.finished(keep_alive=keep_alive)
-
     def _switched(self, body: bytes) -> None:
         """The 101 has been written, alone: from here on the two directions are byte pipes."""
         connection = self.connection
@@ -492,8 +371,3 @@ class Relay:
             connection.close()
         else:
             connection.finished(keep_alive=answer.keep_alive and connection.reader.complete)
-
-    def _over(self, outcome: Outcome, reason: str = "", code: str = "", hop: str = "") -> None:
-        self.is_over = True
-        self.task = None
-        self.door.over(self, outcome, reason, code, hop)

@@ -13,8 +13,8 @@ from kas.metrics import Outcome
 from kastunnel.toolkit.logs import Fields, fields
 
 if TYPE_CHECKING:
+    from kas.kubernetes_api.carried import CarriedRequest
     from kas.kubernetes_api.connection import Connection
-    from kas.kubernetes_api.relay import Relay
     from kas.kubernetes_api.settings import DoorSettings
 
 log = logging.getLogger(__name__)
@@ -28,21 +28,23 @@ _MESSAGES = {
 _READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
-def over(relay: Relay, outcome: Outcome, reason: str, code: str, hop: str, settings: DoorSettings, now: float) -> None:
+def over(
+    request: CarriedRequest, outcome: Outcome, reason: str, code: str, hop: str, settings: DoorSettings, now: float
+) -> None:
     """A request is over: say so at info if it is notable or all are wanted, else at debug."""
     notable = (
         outcome is not Outcome.ANSWERED
         or settings.log_all_requests
-        or relay.head.method not in _READS
-        or relay.status >= 400
-        or relay.head.upgrade is not None
-        or (relay.answered_at - relay.started > settings.slow_s and not _is_long_running(relay))
+        or request.head.method not in _READS
+        or request.status >= 400
+        or request.head.upgrade is not None
+        or (request.answered_at - request.started > settings.slow_s and not _is_long_running(request))
     )
     if not log.isEnabledFor(level := logging.INFO if notable else logging.DEBUG):
         return
-    said: Fields = _about(relay)
-    said["bytes_out"] = relay.sent
-    said["duration_ms"] = round((now - relay.started) * 1000, 1)
+    said: Fields = _about(request)
+    said["bytes_out"] = request.sent
+    said["duration_ms"] = round((now - request.started) * 1000, 1)
     if reason:
         said["reason"] = reason
     if code:
@@ -52,9 +54,9 @@ def over(relay: Relay, outcome: Outcome, reason: str, code: str, hop: str, setti
     log.log(level, _MESSAGES[outcome], extra=fields(**said))
 
 
-def switched(relay: Relay) -> None:
+def switched(request: CarriedRequest) -> None:
     """An upgrade has begun; it may last for hours before ``over`` says more."""
-    log.info("connection upgraded", extra=fields(**_about(relay)))
+    log.info("connection upgraded", extra=fields(**_about(request)))
 
 
 def unread(connection: Connection, reply: Reply, detail: str, request_id: str) -> None:
@@ -63,28 +65,28 @@ def unread(connection: Connection, reply: Reply, detail: str, request_id: str) -
     log.info("bad request", extra=said)
 
 
-def _is_long_running(relay: Relay) -> bool:
-    return relay.judged is not None and relay.judged.is_long_running
+def _is_long_running(request: CarriedRequest) -> bool:
+    return request.judged is not None and request.judged.is_long_running
 
 
-def _about(relay: Relay) -> Fields:
-    head = relay.head
-    target = head.target if relay.wish is None else relay.wish.target
+def _about(request: CarriedRequest) -> Fields:
+    head = request.head
+    target = head.target if request.wish is None else request.wish.target
     said: Fields = {
-        "request_id": relay.request_id,
-        "peer": relay.connection.peer,
+        "request_id": request.request_id,
+        "peer": request.connection.peer,
         "method": head.method.decode(),
         "path": target.partition(b"?")[0].decode("ascii"),
-        "status": relay.status,
+        "status": request.status,
     }
-    if relay.wish is not None:
-        said["agent_id"] = relay.wish.agent_id
-    if (grant := relay.grant) is not None:
+    if request.wish is not None:
+        said["agent_id"] = request.wish.agent_id
+    if (grant := request.grant) is not None:
         said["agent"] = str(grant.agent)
         said["project"] = grant.caller.project
         said["caller"] = str(grant.caller)
         said["rule"] = grant.rule
-    if relay.judged is not None and (info := relay.judged.info) is not None and info.is_resource_request:
+    if request.judged is not None and (info := request.judged.info) is not None and info.is_resource_request:
         said["verb"] = info.verb
         said["resource"] = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
         said["namespace"] = info.namespace
