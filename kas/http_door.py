@@ -102,6 +102,7 @@ class _Server(web.Server):
     def __init__(self, door: Door, routes: Mapping[str, Route], metrics: DoorMetrics, limits: DoorLimits) -> None:
         super().__init__(
             self._dispatch,
+            handler_cancellation=True,  # who has gone away needs no answer
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=limits.keep_alive_s,

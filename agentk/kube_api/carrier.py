@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from typing import Protocol
 
@@ -10,9 +11,12 @@ from agentk.kube_api.access import Access
 from agentk.kube_api.connection import Connection, is_tls_failure
 from agentk.kube_api.pool import DialFailed, Pool
 from agentk.kube_api.statistics import Statistics
-from kastunnel.link.frames import Code, Hop, Reset
-from kastunnel.link.handler import Exchange
+from kastunnel.link.frames import Code, Headers, Hop, Reset, Uid
+from kastunnel.link.handler import Exchange, Handler
+from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import TaskOwner
+
+log = logging.getLogger(__name__)
 
 
 class Home(Protocol):
@@ -165,8 +169,10 @@ class Carrier(ABC):
     ) -> None:
         """Say why the request has failed and let go of everything."""
         self._home.statistics.failed[code] += 1
+        log.info("request failed", extra=fields(request_id=self.request_id, code=code.name, reason=reason))
+        exchange = self.exchange
         self.abandon()
-        self.exchange.reset(code, reason, hop=hop, not_run=not_run, after_data=after_data)
+        exchange.reset(code, reason, hop=hop, not_run=not_run, after_data=after_data)
 
     def abandon(self) -> None:
         """End the request at the API server in this tick. Idempotent."""
@@ -182,6 +188,7 @@ class Carrier(ABC):
         """The request is over, well or not. Idempotent."""
         if not self.is_over:
             self.is_over = True
+            self.exchange = OVER  # the link's end of the request refers to us: without this, each request is a cycle
             self._waiting = []
             self.deadline = 0.0
             self._home.over(self)
@@ -204,3 +211,36 @@ class Carrier(ABC):
     def on_reset(self, reset: Reset) -> None:
         """The caller, kas or the link has given up: so does the API server, now."""
         self.abandon()
+
+
+class _Over:
+    """The exchange of a request that is over: takes everything, does nothing."""
+
+    handler: Handler
+    uid = Uid(0, 0)
+    room = 0
+
+    def send_head(
+        self, status: int, headers: Headers, body: bytes = b"", *, end: bool = False, body_length: int | None = None
+    ) -> None:
+        """Nothing."""
+
+    def send(self, data: bytes) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+    def reset(
+        self, code: Code, reason: str = "", *, hop: Hop = Hop.HOP_UNSET, not_run: bool = False, after_data: bool = False
+    ) -> None:
+        """Nothing."""
+
+    def consumed(self, count: int) -> None:
+        """Nothing."""
+
+    def stop(self, code: Code) -> None:
+        """Nothing."""
+
+
+OVER = _Over()

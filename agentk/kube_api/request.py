@@ -118,10 +118,10 @@ class PlainRequest(Carrier):
 
     def on_stop(self, code: Code) -> None:
         """Nobody reads the answer any more: cancel it at the API server."""
-        was_done = self._is_upload_done
+        exchange, was_done = self.exchange, self._is_upload_done
         self.abandon()
         if not was_done:
-            self.exchange.stop(code)
+            exchange.stop(code)
 
     # From the API server
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from pathlib import Path
 from typing import Annotated
@@ -72,10 +73,11 @@ def fetch(url: ExternalUrl, token: str, context: ssl.SSLContext) -> str:
         raise KasError(f"{url} cannot be reached: {_reason(error)}; check that kas runs, and --server") from error
     finally:
         connection.close()
-    return _kubeconfig(url, answer.status, body)
+    return answered(url, answer.status, body)
 
 
-def _kubeconfig(url: ExternalUrl, status: int, body: bytes) -> str:
+def answered(url: ExternalUrl, status: int, body: bytes) -> str:
+    """The kubeconfig in an answer. Raises KasError for any other answer."""
     text = body.decode("utf-8", "replace")
     if status == http.HTTPStatus.OK and len(body) <= MAX_BYTES and "kind: Config" in text:
         return text
@@ -83,9 +85,17 @@ def _kubeconfig(url: ExternalUrl, status: int, body: bytes) -> str:
         raise Unauthenticated(f"{url} refuses the token: it is unknown, expired or revoked; take a fresh one")
     if status == http.HTTPStatus.OK:
         raise KasError(f"{url} answers with something else than a kubeconfig: is this the management door?")
-    said = text.strip().splitlines()[:1]
-    detail = f": {said[0][:300]}" if said and said[0].isprintable() else ""
-    raise KasError(f"{url} answers {status}{detail}")
+    raise KasError(f"{url} answers {status}{_said(text)}")
+
+
+def _said(text: str) -> str:
+    """The door's own words, if it is the door: one line of JSON with error and remedy."""
+    try:
+        answer = json.loads(text)
+        said = f": {answer['error']} {answer['remedy']}"
+    except (ValueError, TypeError, KeyError):
+        return ", not as the management door would: check --server"
+    return said if said.isprintable() else ""
 
 
 def _server(server: str | None, config: Path) -> tuple[ExternalUrl, bytes | None]:

@@ -65,12 +65,12 @@ def render_response_head(status: int, headers: Headers, *extra: bytes) -> bytes:
     """The head of a response to a client, without the body.
 
     ``headers`` are cleaned again: hop-by-hop, cookies, CORS, framing and Location fields never pass, whoever sent them.
-    ``extra`` are whole lines of our own, each with its line end (framing, Connection, X-Request-Id). BadMessage (502) for
-    anything else that must not be sent.
+    ``extra`` are whole lines of our own with their line ends, none or several in one (framing, Connection,
+    X-Request-Id). BadMessage (502) for anything else that must not be sent.
     """
     out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
     fates = RESPONSE_FATES
-    lines = 2 + len(extra)
+    lines = 2 + sum(more.count(b"\n") for more in extra)
     for name, value in headers:
         fate = fates[name]
         if fate is _KEEP:

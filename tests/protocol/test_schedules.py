@@ -59,17 +59,6 @@ def no_fence_at_agentk(monkeypatch):
     monkeypatch.setattr(World, "arrive_down", arrive_down)
 
 
-def no_limit_in_positions(monkeypatch):
-    original = resume._position
-
-    def position(request):
-        made = original(request)
-        made.limit = 0
-        return made
-
-    monkeypatch.setattr(resume, "_position", position)
-
-
 def no_reset_in_positions(monkeypatch):
     original = resume._position
 
@@ -91,31 +80,12 @@ def resets_are_told_once(monkeypatch):
     monkeypatch.setattr(Link, "abandon", abandon)
 
 
-def stops_are_not_answered(monkeypatch):
-    from kastunnel.link.hearing import Hearing
-
-    def stopped(self, request, code):
-        request.outgoing.stopped = True
-        request.outgoing.discard()
-
-    monkeypatch.setattr(Hearing, "stopped", stopped)
-
-
 def overlap_is_not_cut(monkeypatch):
     def accept(self, offset, data):
         self.received = max(self.received, offset + len(data))
         return data
 
     monkeypatch.setattr(Incoming, "accept", accept)
-
-
-def release_is_believed_unseen(monkeypatch):
-    def release(self, limit, seen):
-        if limit < self.granted:
-            self.granted = limit
-            self.window.shrink()
-
-    monkeypatch.setattr(Incoming, "release", release)
 
 
 def dropped_requests_keep_their_credit(monkeypatch):
@@ -125,12 +95,9 @@ def dropped_requests_keep_their_credit(monkeypatch):
 RULES = [
     no_waiting_for_lists,
     no_fence_at_agentk,
-    no_limit_in_positions,
     no_reset_in_positions,
     resets_are_told_once,
-    stops_are_not_answered,
     overlap_is_not_cut,
-    release_is_believed_unseen,
     dropped_requests_keep_their_credit,
 ]
 

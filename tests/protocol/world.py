@@ -14,7 +14,7 @@ from kastunnel.link import greeting
 from kastunnel.link.credit import Budget
 from kastunnel.link.events import Kind
 from kastunnel.link.frames import AsAgent, Code, Feature, Head, Hop, Open, Reset, Uid
-from kastunnel.link.limits import INITIAL_WINDOW, MAX_WINDOW, PeerLimits
+from kastunnel.link.limits import INITIAL_WINDOW, MAX_WINDOW
 from kastunnel.link.link import Link, Side, Stream
 from kastunnel.link.uids import UidMemory
 
@@ -92,7 +92,12 @@ class User:
     def on_reset(self, reset: Reset) -> None:
         assert self.reset is None, "two resets"
         self.reset = reset
-        if reset.code is Code.UPSTREAM_BROKEN and self.plan.fails_after is not None and self.down and not self.asked_to_stop:
+        if (
+            reset.code is Code.UPSTREAM_BROKEN
+            and self.plan.fails_after is not None
+            and self.down
+            and not self.asked_to_stop
+        ):
             assert self.heard == self.plan.fails_after, "a broken source's last bytes are missing"
         self.closed = True
 
@@ -116,7 +121,14 @@ class Wire:
 class World:
     CALM_STEPS = 200_000  # more than any schedule needs: beyond, it is stuck
 
-    def __init__(self, rng: random.Random, *, requests: int = 8, cuts: int = 6, features: frozenset[int] = frozenset({Feature.RELEASE})):
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        requests: int = 8,
+        cuts: int = 6,
+        features: frozenset[int] = frozenset({Feature.RELEASE}),
+    ):
         self.rng = rng
         self.now = 1000.0
         self.cuts = cuts
@@ -133,8 +145,12 @@ class World:
 
     def fresh(self) -> None:
         """Both processes new, or one of them: the link cannot be resumed."""
-        self.kas = Link(Side.KAS, next_uid=self._uid, features=self.features, budgets=(self.budgets[0], self.budgets[1]))
-        self.agent = Link(Side.AGENTK, uids=self.uids, features=self.features, budgets=(self.budgets[2], self.budgets[3]))
+        self.kas = Link(
+            Side.KAS, next_uid=self._uid, features=self.features, budgets=(self.budgets[0], self.budgets[1])
+        )
+        self.agent = Link(
+            Side.AGENTK, uids=self.uids, features=self.features, budgets=(self.budgets[2], self.budgets[3])
+        )
         self.attach = 0
         self.kas_attach = 0
         self.wires: list[Wire] = []

@@ -15,7 +15,6 @@ from kastunnel.link.frames import AsAgent, Impersonate, Open
 from tests.fakes.api_server import FakeApiServer
 from tests.fakes.exchange import FakeExchange
 
-
 HERE = Path(__file__).parent
 
 

@@ -68,7 +68,7 @@ async def client():
 async def ended(reader: asyncio.StreamReader) -> None:
     """The door closes the connection soon, without an answer."""
     async with asyncio.timeout(2):
-        with suppress(ConnectionResetError):
+        with suppress(ConnectionError):
             assert await reader.read() == b""
 
 
@@ -162,6 +162,8 @@ async def test_a_head_that_trickles_is_cut_off_all_the_same(client):
             for byte in get("/hello"):
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.02)
+                if reader.at_eof() or writer.is_closing():
+                    break
         await ended(reader)
 
 
