@@ -1,0 +1,1 @@
+"""Tests, by ring: unit, protocol, integration, e2e, kubernetes."""
