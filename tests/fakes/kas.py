@@ -67,9 +67,13 @@ class Asked:
 
 
 class FakeKas:
-    """Takes any agentk. ``linked`` while one is there; ``byes`` are the last words of those that stopped."""
+    """Takes any agentk. ``linked`` once one is there; ``byes`` are the last words of those that stopped.
 
-    def __init__(self) -> None:
+    ``eager``: a request that is opened at ``linked`` travels in the very envelope of the welcome.
+    """
+
+    def __init__(self, *, eager: bool = False) -> None:
+        self._eager = eager
         self.linked = asyncio.Event()
         self.tokens: list[str] = []
         self.hellos: list[greeting.Hello] = []
@@ -110,7 +114,10 @@ class FakeKas:
         link.begin_stream(hello.attach, greeting.welcome_frame(welcome), now)
         driver.dispatch(link.receive(first, now))
         self._link = link
-        self.linked.set()
+        if self._eager:
+            self.linked.set()
+        else:
+            asyncio.get_running_loop().call_later(0.05, self.linked.set)
         try:
             await driver.run(duplex)
         except StreamLost:

@@ -18,10 +18,7 @@ from tests.fakes.api_server import OK, Call, FakeApiServer, well
 from tests.fakes.kas import FakeKas
 from tests.support.ports import free_ports
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skip(reason="the stand-in for kas does not speak the finished greeting yet"),
-]
+pytestmark = pytest.mark.slow
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -134,6 +131,23 @@ async def test_open_requests_may_end_before_it_stops_and_the_others_are_reset(tm
             assert watch.body == b"a"
             await process.communicate()
             assert process.returncode == 0
+
+
+@pytest.mark.xfail(reason="the uplink forgets, at a welcome, a request that came in its envelope", strict=True)
+@pytest.mark.covers("X-02")
+async def test_a_request_in_the_envelope_of_the_welcome_is_answered(tmp_path: Path) -> None:
+    async with FakeApiServer(version) as server, FakeKas(eager=True) as kas:
+        config = kubeconfig(tmp_path / "config", server.port)
+        async with agentk(
+            f"--kas-address=grpc://127.0.0.1:{kas.port}",
+            f"--kubeconfig={config}",
+            "--observability-listen=off",
+            AGENTK_TOKEN="kasagent-secret",
+        ):
+            await kas.linked.wait()
+            asked = kas.get(b"/api/v1/pods")
+            await asked.until("is_over", timeout_s=2)
+            assert asked.status == 200
 
 
 @pytest.mark.covers("C-05")
