@@ -189,8 +189,6 @@ class Session:
             raise LinkError("welcome for another attach")
         if welcome.resumed and welcome.link != self._link_id:
             raise LinkError("kas resumes a link that was not asked for")
-        if not welcome.resumed:
-            self._driver.dispatch(self.link.forget_requests(Code.CANCELLED, "kas no longer knows this link", Hop.ENTRY))
         self.link.features = welcome.features
         self.link.peer_limits = welcome.limits
         self._link_id = welcome.link

@@ -144,13 +144,16 @@ class Link:
         return events
 
     def forget_requests(self, code: Code, reason: str, hop: Hop) -> list[Event]:
-        """The other end has a new link for us: the requests of the old one are over here too."""
+        """The requests of the old link are over: it will not be resumed."""
+        self._lose_all(code, reason, hop)
+        return self._taken_events()
+
+    def _lose_all(self, code: Code, reason: str, hop: Hop) -> None:
         for request in self.speaking.unopened():
             self.lose(request, Reset(code, reason, hop, not_run=True))
         for request in list(self.requests.values()):
             self.lose(request, Reset(code, reason, hop))
         self.highest_heard = 0
-        return self._taken_events()
 
     def say_drain(self, window_ms: int, timeout_ms: int) -> None:
         """Ask agentk to open a link elsewhere; this one lives until its requests end, ``timeout_ms`` at most."""
@@ -248,6 +251,8 @@ class Link:
                 self.events.append(Event(None, Kind.LISTED))
                 self.on_output()
         elif kind in _LINK_KINDS:
+            if kind == "welcome" and not frame.welcome.resumed:  # at once: what follows is about the new link
+                self._lose_all(Code.CANCELLED, "kas no longer knows this link", Hop.ENTRY)
             self.events.append(Event(None, _LINK_KINDS[kind], getattr(frame, kind)))
         elif kind != "hello" and not frame.skippable:
             raise LinkError(f"unknown frame about the link: {kind}")

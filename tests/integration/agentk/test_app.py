@@ -133,7 +133,6 @@ async def test_open_requests_may_end_before_it_stops_and_the_others_are_reset(tm
             assert process.returncode == 0
 
 
-@pytest.mark.xfail(reason="the uplink forgets, at a welcome, a request that came in its envelope", strict=True)
 @pytest.mark.covers("X-02")
 async def test_a_request_in_the_envelope_of_the_welcome_is_answered(tmp_path: Path) -> None:
     async with FakeApiServer(version) as server, FakeKas(eager=True) as kas:
