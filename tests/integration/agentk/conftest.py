@@ -68,6 +68,7 @@ def plain(port: int, token: str = "Bearer of-the-agent", path: str = "") -> Acce
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
     async with FakeApiServer() as server:
         credentials = FixedCredentials(plain(server.port))
         async with Dispatcher(credentials) as dispatcher:
