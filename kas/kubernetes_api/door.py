@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from kas.errors import AccessDenied, IssuerUnavailable, KasError, Unauthenticated
@@ -168,7 +169,10 @@ class KubernetesApiDoor:
             opened.value += 1
             connection = Connection(self, f"{address[0]}:{address[1]}")
             self._connections.add(connection)
-            self._strangers[connection] = self.tasks.spawn(self._greet(connection, accepted), name="handshake")
+            handshake = self.tasks.spawn(self._greet(connection, accepted), name="handshake")
+            self._strangers[connection] = handshake
+            # Not in the task itself: one that is cancelled before its first step runs nothing.
+            handshake.add_done_callback(partial(self._greeted, connection, accepted))
             if len(self._strangers) > self.settings.max_unauthenticated_connections:
                 self._turn_away_oldest()
 
@@ -186,12 +190,13 @@ class KubernetesApiDoor:
                 )
         except (OSError, ssl.SSLError, TimeoutError) as error:
             log.debug("no handshake", extra=fields(peer=connection.peer, error=str(error), door="kubernetes api"))
-        finally:
-            if connection.transport is None:
-                accepted.close()
-                self.forget(connection)
-            elif connection in self._strangers:
-                self._strangers[connection] = None
+
+    def _greeted(self, connection: Connection, accepted: socket.socket, _: asyncio.Task[None]) -> None:
+        if connection.transport is None:
+            accepted.close()
+            self.forget(connection)
+        elif connection in self._strangers:
+            self._strangers[connection] = None
 
     def _turn_away_oldest(self) -> None:
         """Strangers cannot take every place: who has not shown a token for the longest time makes room."""
