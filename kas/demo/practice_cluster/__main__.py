@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
 
-from kas.demo.practice_cluster.cluster import PracticeCluster, parent_gone
+from kas.demo.practice_cluster.cluster import PracticeCluster, gone
 
 
 def main() -> int:
     """The exit code: 0 stopped, 1 could not start."""
+    parent = os.getppid()  # now: it may be gone before the cluster is up
     parser = argparse.ArgumentParser(
         prog="python -m kas.demo.practice_cluster",
         description="A small API server on localhost whose pods are local processes, for demos and tests. "
@@ -26,21 +28,21 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: a free one)")
     arguments = parser.parse_args()
     try:
-        asyncio.run(_serve(arguments.directory.absolute(), arguments.port))
+        asyncio.run(_serve(arguments.directory.absolute(), arguments.port, parent))
     except OSError as error:
         print(f"practice cluster: cannot start: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(directory: Path, port: int) -> None:
+async def _serve(directory: Path, port: int, parent: int) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopped.set)
     async with PracticeCluster(directory, port) as cluster, asyncio.TaskGroup() as group:
         print(cluster.kubeconfig, flush=True)
-        waits = [group.create_task(stopped.wait(), name="signal"), group.create_task(parent_gone(), name="parent")]
+        waits = [group.create_task(stopped.wait(), name="signal"), group.create_task(gone(parent), name="parent")]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

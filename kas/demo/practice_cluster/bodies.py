@@ -53,7 +53,10 @@ def checked(kind: Kind, item: Any, validation: str) -> tuple[Object, list[str]]:
     if unknown and validation == "Strict":
         raise bad_request(f"{prefix}strict decoding error: {', '.join(unknown)}")
     known: Object = schema.without_unknown_fields(item, kind_schema) if unknown else _without_nulls(item)
-    known.setdefault("metadata", {})
+    metadata = known.setdefault("metadata", {})
+    for field in ("annotations", "finalizers", "labels", "ownerReferences"):
+        if not metadata.get(field, True):
+            del metadata[field]  # nothing and empty are the same
     return known, [] if validation == "Ignore" else unknown
 
 

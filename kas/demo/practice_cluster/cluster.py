@@ -172,8 +172,7 @@ class Refusing(asyncio.Protocol):
         transport.abort()
 
 
-async def parent_gone(every_s: float = 0.5) -> None:
-    """Wait until the process that started this one is gone."""
-    parent = os.getppid()
+async def gone(parent: int, every_s: float = 0.5) -> None:
+    """Wait until ``parent``, the process that started this one, is gone."""
     while os.getppid() == parent:  # noqa: ASYNC110 nobody tells us
         await asyncio.sleep(every_s)

@@ -31,6 +31,7 @@ SERVER_METADATA = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )
+GENERATIONS = {"Deployment", "Pod", "ReplicaSet"}  # kinds whose changes of the spec are counted
 MAX_CHANGES = 4096  # remembered for watches; one that starts further back is told to list again
 
 
@@ -98,7 +99,8 @@ class Store:
         if self.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
             raise status.already_exists(kind, metadata["name"])
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=self.timestamp())
-        if "spec" in item:
+        metadata.pop("generation", None)
+        if kind.name in GENERATIONS:
             metadata["generation"] = 1
         return item
 
@@ -132,8 +134,8 @@ class Store:
             item["metadata"].pop(name, None)
             if name in before["metadata"]:
                 item["metadata"][name] = before["metadata"][name]
-        if item.get("spec") != before.get("spec"):
-            item["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
+        if "generation" in before["metadata"] and item.get("spec") != before.get("spec"):
+            item["metadata"]["generation"] += 1
         return item
 
     def mark_deleted(self, kind: Kind, item: Object, **metadata: Any) -> Object:

@@ -25,8 +25,8 @@ def test_logs_end_and_follow(run: Run, kubectl: Kubectl, namespace: str, pod: st
     assert "Hello: serving on port 8080" in run("logs", pod)
     with kubectl.running("-n", namespace, "logs", "-f", "--tail=1", pod) as follow:
         assert follow.stdout is not None
-        numbers = [int(follow.stdout.readline().rpartition(b" ")[2]) for _ in range(2)]
-    assert numbers[1] == numbers[0] + 1
+        _, first, second = (follow.stdout.readline() for _ in range(3))
+    assert int(second.rpartition(b" ")[2]) == int(first.rpartition(b" ")[2]) + 1
 
 
 def test_logs_of_a_pod_that_has_ended(run: Run):
@@ -58,9 +58,10 @@ def test_exec_with_a_terminal_knows_its_size(kubectl: Kubectl, namespace: str, p
     command = [kubectl.program, "-n", namespace, "exec", "-it", pod, "--", "sh", "-c", "read line; stty size; tty"]
     environment = {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(kubectl.home), "PATH": os.environ["PATH"]}
     try:
-        with subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, env=environment) as process:
+        with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
             os.write(master, b"go\n")
-            output, _ = process.communicate(timeout=20)
+            assert process.wait(20) == 0
+        output = os.read(master, 4096)
     finally:
         os.close(master)
         os.close(slave)
