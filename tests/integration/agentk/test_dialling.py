@@ -203,3 +203,16 @@ async def test_a_burst_dials_as_many_as_it_needs_and_keeps_them(world: World) ->
         await exchange.until(lambda x: x.is_over)
     assert world.dispatcher.statistics.connections_idle == 20
     assert world.dispatcher.statistics.dials == 20
+
+
+@pytest.mark.covers("T-14")
+async def test_a_cancelled_request_does_not_wait_for_its_dial(world: World, tmp_path: Path) -> None:
+    context = Authority(tmp_path).client_context()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        world.credentials.access = access(f"https://127.0.0.1:{silent.getsockname()[1]}", "", context, None)
+        exchange = world.get()
+        await asyncio.sleep(0.02)
+        exchange.handler.on_reset(Reset(Code.CANCELLED))
+        await asyncio.sleep(0.02)
+        assert len(world.dispatcher.dials) == 0
+    assert exchange.frames == []
