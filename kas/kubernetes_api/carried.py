@@ -10,7 +10,7 @@ from kas.errors import KasError
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer
-from kas.kubernetes_api.paths import wants_text
+from kas.kubernetes_api.paths import cut, wants_text
 from kas.kubernetes_api.replies import Refusal, Refused, Reply
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
@@ -107,14 +107,13 @@ class CarriedRequest:
         reader = self.connection.reader
         keep_alive = head.keep_alive and reader.complete and not spoilt and head.upgrade is None
         keep_alive = keep_alive and not self.door.is_draining
-        target = self.wish.target if self.wish is not None else head.target
         foreign = reply is replies.REFUSALS[Refusal.ORIGIN]
         self.connection.write(
             replies.render(
                 reply,
                 hop=hop,
                 request_id=self.request_id,
-                as_text=head.upgrade is None and wants_text(target, head.field(b"accept")),
+                as_text=head.upgrade is None and wants_text(cut(head.target), head.field(b"accept")),
                 is_head=head.method == b"HEAD",
                 close=not keep_alive,
                 more=b"" if head.origin is None or foreign else origins.lines(head),

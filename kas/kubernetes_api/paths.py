@@ -37,6 +37,14 @@ def locate(target: bytes) -> Place:
     raise Refused(Refusal.NO_SUCH_PATH)
 
 
+def cut(target: bytes) -> bytes:
+    """The target behind its mount, or as it is where there is none."""
+    try:
+        return locate(target).target
+    except Refused:
+        return target
+
+
 def agent_number(digits: bytes) -> int | None:
     """1 to 2**63 - 1 in plain ASCII digits without a leading zero, or None."""
     if not digits.isdigit() or len(digits) > 19 or digits[0] == 0x30:
