@@ -107,8 +107,8 @@ class Answer:
     def break_off(self, connection: Connection) -> None:
         """Let the client see that this is not the end.
 
-        Where it shows (no last chunk, fewer bytes than stated, a stream protocol that was not ended), what was written may still leave, so that the
-        last lines of a broken log arrive; else only a reset can tell.
+        Where it shows (no last chunk, fewer bytes than stated, a stream protocol that was not ended), what was written may
+        still leave, so that the last lines of a broken log arrive; else only a reset can tell.
         """
         if self.framing is _CHUNKED or self.framing is _PIPE or (self.framing is _COUNTED and self.left > 0):
             connection.close()
