@@ -15,7 +15,6 @@ from kas.kubernetes_api.settings import DoorSettings
 from tests.fakes.certificates import Authority
 from tests.fakes.kubernetes_door import FakeGate, FakeUpstream, RawClient
 
-
 HERE = Path(__file__).parent
 
 
@@ -72,7 +71,7 @@ class Stage:
 
 async def _stage(server: ssl.SSLContext | None, client: ssl.SSLContext | None) -> AsyncIterator[Stage]:
     gate, upstream = FakeGate(), FakeUpstream()
-    async with KubernetesApiDoor(gate, upstream, DoorSettings(sweep_s=0.01, linger_s=0.3)) as door:
+    async with KubernetesApiDoor(gate, upstream, DoorSettings(sweep_s=0.01, linger_s=0.1)) as door:
         stage = Stage(gate, upstream, door, client)
         [(_, stage.port)] = await door.start("127.0.0.1", 0, server)
         yield stage
