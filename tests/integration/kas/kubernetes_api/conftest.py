@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,6 +63,12 @@ class Stage:
 
     def client(self) -> RawClient:
         return RawClient(self.port, self._tls)
+
+    async def deserted(self) -> None:
+        """Wait until no connection and no request is open."""
+        async with asyncio.timeout(5):
+            while self.door.open_connections or self.door.open_requests:  # noqa: ASYNC110 - it has no event for this
+                await asyncio.sleep(0.005)
 
     def change(self, **values: Any) -> None:
         """Other settings from now on."""
