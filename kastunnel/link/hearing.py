@@ -62,7 +62,7 @@ class Hearing:
 
     def _open(self, number: int, message: pb.Open) -> None:
         link = self._link
-        if not link.hears(number):
+        if not link.hears(number) or link.uids is None:  # agentk opens none before the feature AGENT_OPENS is in force
             raise LinkError(f"the other end may not open request {number}")
         link.highest_heard = number
         request = Request(link, codec.read_uid(message.uid), opener=False)

@@ -313,7 +313,7 @@ class Link:
     def fail(self, request: Request, code: Code, reason: str) -> None:
         """``request`` has failed here: tell its user and the other end."""
         hop = Hop.AGENTK if request.opener else Hop.ENTRY
-        if not request.over:
+        if not request.over and not (request.incoming.ended and request.outgoing.end):
             self.events.append(Event(request, Kind.RESET, Reset(code, reason, hop)))
         request.fail(code, reason, hop=hop)
 
