@@ -162,8 +162,9 @@ class Connection(asyncio.Protocol):
     # What the relay uses
 
     def write(self, data: bytes) -> None:
-        """Write, without waiting; look at ``is_write_paused`` afterwards."""
-        if (transport := self.transport) is not None:
+        """Write, without waiting; look at ``is_write_paused`` afterwards. Nothing happens where the client is gone already."""
+        # uvloop raises on a transport whose connection_lost is still to come, and a link's callback must not raise.
+        if (transport := self.transport) is not None and not transport.is_closing():
             transport.write(data)
 
     def wait_for(self, waiting: Waiting, limit_s: float) -> None:
@@ -178,9 +179,10 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Let TCP hold what the client sends."""
-        if not self._reading_paused and not self.is_closing and self.transport is not None:
+        transport = self.transport
+        if not self._reading_paused and not self.is_closing and transport is not None and not transport.is_closing():
             self._reading_paused = True
-            self.transport.pause_reading()
+            transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""

@@ -128,7 +128,7 @@ class Relay(CarriedRequest):
         """The reader has more."""
         if self.withheld is not None:
             self._release()
-        if (upload := self.upload) is not None and not self.is_over:
+        if (upload := self.upload) is not None and upload.is_open and not self.is_over:
             self._pump(upload)
 
     def _pump(self, upload: Upload) -> None:
@@ -313,7 +313,7 @@ class Relay(CarriedRequest):
 
     def on_room(self) -> None:
         """The link takes bytes again."""
-        if (upload := self.upload) is not None and not self.is_over and not self.is_orphan:
+        if (upload := self.upload) is not None and upload.is_open and not self.is_over and not self.is_orphan:
             self._pump(upload)
 
     def on_stop(self, code: Code) -> None:
