@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from kas.demo.practice_cluster.cluster import PracticeCluster, gone
+from kastunnel.toolkit.tasks import TaskOwner
 
 
 def main() -> int:
-    """The exit code: 0 stopped, 1 could not start."""
+    """The exit code: 0 stopped, 1 could not start, or failed."""
     parent = os.getppid()  # now: it may be gone before the cluster is up
     parser = argparse.ArgumentParser(
         prog="python -m kas.demo.practice_cluster",
@@ -28,24 +29,23 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: a free one)")
     arguments = parser.parse_args()
     try:
-        asyncio.run(_serve(arguments.directory.absolute(), arguments.port, parent))
+        return asyncio.run(_serve(arguments.directory.absolute(), arguments.port, parent))
     except OSError as error:
         print(f"practice cluster: cannot start: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
-async def _serve(directory: Path, port: int, parent: int) -> None:
+async def _serve(directory: Path, port: int, parent: int) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopped.set)
-    async with PracticeCluster(directory, port) as cluster, asyncio.TaskGroup() as group:
+    async with PracticeCluster(directory, port) as cluster, TaskOwner("practice cluster") as tasks:
         print(cluster.kubeconfig, flush=True)
-        waits = [group.create_task(stopped.wait(), name="signal"), group.create_task(gone(parent), name="parent")]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        failed = tasks.spawn(cluster.failed(), name="failed")
+        ends = [failed, tasks.spawn(stopped.wait(), name="signal"), tasks.spawn(gone(parent), name="parent")]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return 1 if failed.done() else 0
 
 
 if __name__ == "__main__":

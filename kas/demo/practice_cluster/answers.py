@@ -8,10 +8,10 @@ import json
 import uuid
 from typing import Any
 
-from aiohttp.web import BaseRequest, Response, StreamResponse
+from aiohttp.web import BaseRequest, RequestKey, Response, StreamResponse
 
 GZIP_FROM_BYTES = 128 * 1024  # the API server compresses bodies larger than this, if asked to
-CUT_KEY = "practice-cluster-cut-after"
+CUT_AFTER = RequestKey("cut_after", int)  # bytes of the body, set by a fault
 
 
 def common_headers() -> dict[str, str]:
@@ -57,7 +57,7 @@ class Stream(StreamResponse):
     async def begin(self, request: BaseRequest) -> None:
         """Send the head now."""
         self._request = request
-        self._left = request.get(CUT_KEY)
+        self._left = request.get(CUT_AFTER)
         self.enable_chunked_encoding()
         await self.prepare(request)
 

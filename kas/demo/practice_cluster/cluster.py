@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -26,7 +26,7 @@ from kas.demo.practice_cluster.processes import Warden
 from kas.demo.practice_cluster.requests import RequestRecord
 from kas.demo.practice_cluster.server import ApiServer
 from kas.demo.practice_cluster.workloads import Workloads
-from kastunnel.toolkit.tasks import TaskOwner, background
+from kastunnel.toolkit.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,6 +35,14 @@ HOST = "127.0.0.1"  # nowhere else: it runs programs for whoever has the token
 MAX_HEAD_BYTES = 64 * 1024
 SHUTDOWN_S = 0.2  # for running requests; what still runs then is cancelled
 NAMESPACES = ("default", "kube-public", "kube-system")
+
+
+class Controller(Protocol):
+    """Makes things so, step by step."""
+
+    def reconcile(self) -> None:
+        """Do what is due now; called again after every change."""
+        ...
 
 
 class PracticeCluster:
@@ -57,6 +65,7 @@ class PracticeCluster:
         self._port = port
         self._stack = AsyncExitStack()
         self._server: ApiServer | None = None
+        self._controlling: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<PracticeCluster {self.url or 'not started'} {self.store!r}>"
@@ -98,18 +107,23 @@ class PracticeCluster:
                 self._create_namespaces()
                 self._server = ApiServer(self.store, node, self.tokens, self.access, self.faults)
                 controllers = (Workloads(self.store, events), node, Collector(self.store))
-
-                async def control() -> None:
-                    while True:
-                        version = self.store.version
-                        for controller in controllers:
-                            controller.reconcile()
-                        await self.store.changed(version)
-
-                async with background(control=control), self._listening(own, self._server):
+                async with self._listening(own, self._server):
+                    self._controlling = tasks.spawn(self._control(controllers), name="controllers")
                     yield
         finally:
             warden.close()
+
+    async def failed(self) -> None:
+        """Wait until the controllers have failed (which is logged): a bug, after which nothing happens any more."""
+        if self._controlling is not None:
+            await asyncio.wait([self._controlling])
+
+    async def _control(self, controllers: tuple[Controller, ...]) -> None:
+        while True:
+            version = self.store.version
+            for controller in controllers:
+                controller.reconcile()
+            await self.store.changed(version)
 
     @asynccontextmanager
     async def _listening(self, own: credentials.Credentials, server: ApiServer) -> AsyncIterator[None]:

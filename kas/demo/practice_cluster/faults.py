@@ -94,7 +94,7 @@ class Faults:
         """Answer as usual, but end the connection after so many bytes of the body (announced length unchanged)."""
 
         async def effect(request: BaseRequest, handler: Handler) -> StreamResponse:
-            request[answers.CUT_KEY] = after_bytes
+            request[answers.CUT_AFTER] = after_bytes
             answer = await handler(request)
             if isinstance(answer, Response) and not answer.prepared and isinstance(answer.body, bytes):
                 await _send(request, _head(answer) + answer.body[:after_bytes])

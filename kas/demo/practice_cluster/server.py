@@ -167,14 +167,12 @@ class ApiServer:
 
     async def _write(self, request: BaseRequest, asked: Asked, target: Target) -> StreamResponse:
         body, media = await request.read(), request.headers.get("Content-Type", "")
-        if request.method not in self._writes or (request.method == "POST") == bool(target.name):
-            raise status.method_not_allowed(request.method)
-        if target.name or request.method == "POST":
-            done = self._writes[request.method](target, asked, body, media)
-        elif request.method == "DELETE":
+        if request.method == "DELETE" and not target.name:
             selection = self._selection(asked, target)
             items = self._store.select(target.kind, target.namespace, selection.selector)
             done = self._resources.delete_collection(target, items, asked, body, media)
+        elif request.method in self._writes and (request.method == "POST") == (not target.name):
+            done = self._writes[request.method](target, asked, body, media)
         else:
             raise status.method_not_allowed(request.method)
         if done.item.get("kind") == target.kind.name and tables.wanted_version(request.headers.get("Accept", "")):
