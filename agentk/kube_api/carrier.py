@@ -56,6 +56,8 @@ class Carrier(ABC):
         "request_id",
     )
 
+    wants_pipe = False  # its connection will carry raw bytes
+
     def __init__(self, home: Home, exchange: Exchange, access: Access, limit_s: float, request_id: str) -> None:
         self._home = home
         self._access = access
@@ -79,7 +81,7 @@ class Carrier(ABC):
 
     async def _dialled(self) -> None:
         try:
-            connection = await self._home.pool.dial(self._access)
+            connection = await self._home.pool.dial(self._access, for_pipe=self.wants_pipe)
         except DialFailed as failure:
             if not self.is_over:
                 self.fail(failure.code, failure.reason, not_run=not self._has_sent)

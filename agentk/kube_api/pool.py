@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 
+from agentk.kube_api import patient_tls
 from agentk.kube_api.access import Access, Endpoint
 from agentk.kube_api.connection import Connection
 from agentk.kube_api.statistics import Statistics
@@ -66,19 +67,16 @@ class Pool:
         self._idle.append(connection)
         self._statistics.connections_idle = len(self._idle)
 
-    async def dial(self, access: Access) -> Connection:
-        """A fresh connection that belongs to the caller. Raises DialFailed. Cancelled, it leaves nothing open."""
+    async def dial(self, access: Access, *, for_pipe: bool = False) -> Connection:
+        """A fresh connection that belongs to the caller. Raises DialFailed. Cancelled, it leaves nothing open.
+
+        ``for_pipe``: it will carry raw bytes whose end must not overtake them (kube_api/patient_tls.py).
+        """
         endpoint = access.endpoint
         self._statistics.dials += 1
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                transport, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(endpoint, self._forget),
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=endpoint.tls,
-                    server_hostname=endpoint.server_name,
-                )
+                connection = await self._connect(endpoint, for_pipe=for_pipe)
         except (OSError, TimeoutError, ssl.CertificateError, UnicodeError) as error:
             failure = _failure(error)
             if self._statistics.reachable or self._statistics.dials == 1:
@@ -90,7 +88,18 @@ class Pool:
             self._statistics.reachable = True
         self._open.add(connection)
         self._statistics.connections_open = len(self._open)
-        _keep_alive(transport)
+        _keep_alive(connection.transport)
+        return connection
+
+    async def _connect(self, endpoint: Endpoint, *, for_pipe: bool) -> Connection:
+        def fresh() -> Connection:
+            return Connection(endpoint, self._forget)
+
+        if for_pipe and endpoint.tls is not None:
+            return await patient_tls.connect(fresh, endpoint.host, endpoint.port, endpoint.tls, endpoint.server_name)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            fresh, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=endpoint.server_name
+        )
         return connection
 
     def expire(self, now: float) -> None:

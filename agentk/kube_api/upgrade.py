@@ -22,6 +22,8 @@ class UpgradeRequest(PlainRequest):
 
     __slots__ = ("_early", "_is_down_ended", "_is_pipe", "_is_up_ended", "_linger")
 
+    wants_pipe = True
+
     def __init__(
         self, home: Home, wanted: Open, exchange: Exchange, access: Access, limit_s: float, protocol: bytes
     ) -> None:
