@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -59,6 +60,10 @@ class Call:
 
     def close(self) -> None:
         self._writer.close()
+
+    def close_socket(self) -> None:
+        """FIN, whatever TLS is waiting for."""
+        self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
         """RST, where there are bytes unread or unsent; else as abrupt as it gets."""

@@ -15,7 +15,7 @@ from tests.support.kubectls import Kubectl, any_kubectl
 from tests.support.product import Agent, Product
 
 CHART = str(Path(__file__).parents[2] / "deploy" / "charts" / "agentk")
-ROLES = ["read-only", "namespace-deployer", "impersonator", "cluster-admin"]
+ROLES = ["none", "read-only", "namespace-deployer", "cluster-admin"]
 
 
 @pytest.fixture(scope="session")
