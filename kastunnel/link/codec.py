@@ -81,12 +81,8 @@ def open_frame(number: int, uid: Uid, request: Open, body: bytes, end: bool) -> 
         _add_text(parts, b"\x7a", request.trace_parent)
     if request.trace_state:
         _add_text(parts, b"\x82\x01", request.trace_state)
-    for key, value in request.labels.items():
-        entry: list[bytes] = []
-        _add_text(entry, b"\x0a", key)
-        _add_text(entry, b"\x12", value)
-        inner = b"".join(entry)
-        parts += (b"\x8a\x01", varint(len(inner)), inner)
+    if request.labels:
+        parts.append(_labels(tuple(request.labels.items())))
     if request.request_id:
         _add_text(parts, b"\x9a\x01", request.request_id)
     return _frame(number, b"\x1a", b"".join(parts))
@@ -191,6 +187,19 @@ def _add_text(parts: list[bytes], tag: bytes, text: str) -> None:
 
 
 @lru_cache(maxsize=4096)
+def _labels(labels: tuple[tuple[str, str], ...]) -> bytes:
+    """The labels of an Open; a job's requests all carry the same ones."""
+    parts: list[bytes] = []
+    for key, value in labels:
+        entry: list[bytes] = []
+        _add_text(entry, b"\x0a", key)
+        _add_text(entry, b"\x12", value)
+        inner = b"".join(entry)
+        parts += (b"\x8a\x01", varint(len(inner)), inner)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
 def _identity(identity: AsAgent | Impersonate) -> bytes:
     """The identity field of an Open; a job's requests all carry the same one."""
     if isinstance(identity, AsAgent):
@@ -221,7 +230,7 @@ def read_open(message: pb.Open, understood: frozenset[int]) -> Open:
     which = message.WhichOneof("identity")
     identity: AsAgent | Impersonate
     if which == "impersonate":
-        identity = _read_impersonate(message.impersonate)
+        identity = _read_impersonate(message.impersonate.SerializeToString())
     elif which == "as_agent":
         if len(UnknownFieldSet(message.as_agent)):
             raise Unsupported("identity with unknown fields")
@@ -249,7 +258,10 @@ def read_open(message: pb.Open, understood: frozenset[int]) -> Open:
     )
 
 
-def _read_impersonate(message: pb.Impersonate) -> Impersonate:
+@lru_cache(maxsize=4096)
+def _read_impersonate(encoded: bytes) -> Impersonate:
+    """Kept by its bytes: a job's requests all carry the same one. A refusal is not kept."""
+    message = pb.Impersonate.FromString(encoded)
     if len(UnknownFieldSet(message)) or any(len(UnknownFieldSet(extra)) for extra in message.extra):
         raise Unsupported("identity with unknown fields")
     if not message.user:
