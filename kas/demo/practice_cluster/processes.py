@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 READ_BYTES = 64 * 1024
-WARDEN = Path(__file__).parent / "programs" / "warden.py"
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 class CannotStart(Exception):
@@ -48,8 +48,8 @@ class Warden:
 
     def _say(self, line: str) -> None:
         if self._process is None:
-            arguments = [sys.executable, "-I", "-S", str(WARDEN)]
-            self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+            arguments = [sys.executable, "-I", "-S", str(PROGRAMS / "warden.py")]
+            self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
         assert self._process.stdin is not None  # noqa: S101 it is a pipe
         with contextlib.suppress(OSError):
             self._process.stdin.write(f"{line}\n".encode())
@@ -120,6 +120,14 @@ class LocalProcess:
         await self._process.wait()
 
 
+class UntilHungUp(asyncio.StreamReaderProtocol):
+    """Takes the error that a hung-up terminal gives for the end that it is; else output not yet read would be lost."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """From the transport."""
+        super().connection_lost(None)
+
+
 class Terminal:
     """The master side of a pseudo-terminal."""
 
@@ -135,7 +143,7 @@ class Terminal:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(READ_BYTES, loop=loop)
         incoming, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), os.fdopen(os.dup(master), "rb", 0)
+            lambda: UntilHungUp(reader, loop=loop), os.fdopen(os.dup(master), "rb", 0)
         )
         outgoing, protocol = await loop.connect_write_pipe(
             lambda: asyncio.streams.FlowControlMixin(loop=loop), os.fdopen(os.dup(master), "wb", 0)
@@ -189,9 +197,17 @@ async def start(
 async def _start_in_terminal(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, warden: Warden
 ) -> LocalProcess:
+    """A program takes the terminal as its controlling one and then becomes ``command``.
+
+    (A function that does so between fork and exec would do as well, but uvloop calls it before there is a session.)
+    """
     master, slave = pty.openpty()
     try:
         process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-S",
+            str(PROGRAMS / "terminal.py"),
             *command,
             stdin=slave,
             stdout=slave,
@@ -199,18 +215,13 @@ async def _start_in_terminal(
             env={"TERM": "xterm", **environment},
             cwd=folder,
             start_new_session=True,
-            preexec_fn=_control_terminal,
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError) as error:
         os.close(master)
         raise _cannot_start(command, error) from error
     finally:
         os.close(slave)
     return LocalProcess(process, warden, await Terminal.of(master))
-
-
-def _control_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _cannot_start(command: Sequence[str], error: Exception) -> CannotStart:

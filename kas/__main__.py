@@ -1,0 +1,5 @@
+"""``python -m kas``: the console script."""
+
+from kas.cli import main
+
+main()
