@@ -62,8 +62,8 @@ def real_cluster(kubeconfig: Path, kubectl: Path, folder: Path, narrator: Narrat
         narrator.passed("installed; removed again at the end")
         yield Cluster(admin.kubeconfig_with(token), NAMESPACE)
     finally:
-        admin.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
-        narrator.say(f"namespace {NAMESPACE} is being deleted, with all that was installed")
+        narrator.say(f"Deleting namespace {NAMESPACE}, with all that was installed …")
+        admin.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=80s")
 
 
 class _Admin:
