@@ -1,0 +1,1 @@
+"""Links over real gRPC, between the parts of kas and agentk that hold them."""
