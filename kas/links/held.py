@@ -24,6 +24,27 @@ BYE_S = 0.2  # for the last words to leave
 class HeldLink:
     """Owns a Link and its Driver. ``number`` is its public name; the link id is a secret that is not kept, only its digest."""
 
+    __slots__ = (
+        "_driver",
+        "_expiry",
+        "_loop",
+        "_stream",
+        "about",
+        "agent_id",
+        "boot",
+        "boot_order",
+        "digest",
+        "draining",
+        "instance",
+        "link",
+        "number",
+        "on_ready",
+        "over",
+        "peer",
+        "said_bye",
+        "token_id",
+    )
+
     def __init__(
         self, number: int, digest: bytes, agent_id: int, token_id: int, hello: greeting.Hello, link: Link
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kastunnel.link import codec
@@ -21,18 +21,10 @@ if TYPE_CHECKING:
 class Hearing:
     """Turns frames about requests into changes of their state, and into events for their users."""
 
+    __slots__ = ("_link",)
+
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._by_kind: dict[str | None, Callable[[Request, pb.Frame], None]] = {
-            "open": self._open_again,
-            "head": self._head,
-            "data": self._data,
-            "end": self._end,
-            "reset": self._reset,
-            "credit": self._credit,
-            "stop": self._stop,
-            "release": self._release,
-        }
 
     def frame(self, frame: pb.Frame) -> None:
         """Hear one frame about a request. Raises LinkError for one that was never opened."""
@@ -48,13 +40,13 @@ class Hearing:
             return  # over: late, and dropped
         if request.outgoing.reset is not None and kind not in ("credit", "reset"):
             return  # crossed with our Reset
-        hear = self._by_kind.get(kind)
+        hear = _BY_KIND.get(kind)
         try:
             if hear is None:
                 if not frame.skippable:
                     raise Unsupported(f"unknown frame for request {number}")
             else:
-                hear(request, frame)
+                hear(self, request, frame)
         except RequestError as error:
             link.fail(request, error.code, f"the other end broke the protocol: {error}")
         else:
@@ -187,3 +179,15 @@ class Hearing:
         into.release(frame.release.limit, frame.release.seen)
         if into.credit_due:
             self._link.say_control(request)
+
+
+_BY_KIND: Mapping[str | None, Callable[[Hearing, Request, pb.Frame], None]] = {
+    "open": Hearing._open_again,  # noqa: SLF001 - the table of this class
+    "head": Hearing._head,  # noqa: SLF001
+    "data": Hearing._data,  # noqa: SLF001
+    "end": Hearing._end,  # noqa: SLF001
+    "reset": Hearing._reset,  # noqa: SLF001
+    "credit": Hearing._credit,  # noqa: SLF001
+    "stop": Hearing._stop,  # noqa: SLF001
+    "release": Hearing._release,  # noqa: SLF001
+}

@@ -69,6 +69,38 @@ class Link:
     ``on_output`` is called whenever there may be something to say and there was nothing before: it must only wake the driver.
     """
 
+    __slots__ = (
+        "_acked_number",
+        "_grown",
+        "_heard_number",
+        "_inflight",
+        "_last_heard",
+        "_last_said",
+        "_link_frames",
+        "_listing",
+        "_looked_at",
+        "_next_uid",
+        "_now",
+        "_owed_bytes",
+        "_owed_since",
+        "_said_number",
+        "attach",
+        "events",
+        "features",
+        "hearing",
+        "highest_heard",
+        "limits",
+        "on_output",
+        "peer_limits",
+        "receive_budget",
+        "requests",
+        "send_budget",
+        "side",
+        "speaking",
+        "stream",
+        "uids",
+    )
+
     def __init__(
         self,
         side: Side,

@@ -54,6 +54,8 @@ def _position(request: Request) -> pb.Position:
 class Listing:
     """The other end's list as it comes; a partial one is dropped with its stream."""
 
+    __slots__ = ("_positions",)
+
     def __init__(self) -> None:
         self._positions: list[pb.Position] = []
 

@@ -29,6 +29,8 @@ class Record(NamedTuple):
 class Speaking:
     """The queues of one link. Each request stands at most once in each."""
 
+    __slots__ = ("_control", "_next_number", "_opens", "_requests", "_turns")
+
     def __init__(self, requests: dict[int, Request], first_number: int) -> None:
         self._requests = requests
         self._next_number = first_number

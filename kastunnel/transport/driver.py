@@ -33,6 +33,8 @@ class Driver:
     and bye. Both must return at once.
     """
 
+    __slots__ = ("_about_link", "_alarm", "_alarm_at", "_loop", "_opened", "_something", "link")
+
     def __init__(
         self,
         link: Link,

@@ -84,7 +84,7 @@ async def test_it_links_carries_and_says_bye_when_it_is_stopped(tmp_path: Path) 
             await asked.until("is_over")
             assert (asked.status, asked.body) == (200, b"{}")
             assert server.calls[-1].header(b"Authorization") == [b"Bearer of-the-agent"]
-            while await ready(port) != 200:  # noqa: ASYNC110 - another process
+            while await ready(port) != 200:
                 await asyncio.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             _, errors = await process.communicate()

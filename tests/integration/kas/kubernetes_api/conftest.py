@@ -67,7 +67,7 @@ class Stage:
     async def deserted(self) -> None:
         """Wait until no connection and no request is open."""
         async with asyncio.timeout(5):
-            while self.door.open_connections or self.door.open_requests:  # noqa: ASYNC110 - it has no event for this
+            while self.door.open_connections or self.door.open_requests:
                 await asyncio.sleep(0.005)
 
     def change(self, **values: Any) -> None:

@@ -40,7 +40,7 @@ def bearer(credentials: Credentials) -> bytes:
 
 async def until_bearer(credentials: Credentials, value: bytes) -> None:
     async with asyncio.timeout(10):
-        while bearer(credentials) != value:  # noqa: ASYNC110 - a file changes, nobody says so
+        while bearer(credentials) != value:
             await asyncio.sleep(0.005)
 
 
@@ -148,7 +148,7 @@ async def test_a_token_that_cannot_be_read_leaves_the_last_good_one(
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(credentials.keep_fresh())
         async with asyncio.timeout(5):
-            while "could not be refreshed" not in caplog.text:  # noqa: ASYNC110
+            while "could not be refreshed" not in caplog.text:
                 await asyncio.sleep(0.005)
         assert bearer(credentials) == b"Bearer first"
         (service_account / "token").write_text("second")

@@ -90,7 +90,7 @@ class Client:
 async def eventually(test: Callable[[], Any]) -> None:
     """Wait until ``test`` is true of something that nobody tells us of."""
     async with asyncio.timeout(LIMIT_S):
-        while not test():  # noqa: ASYNC110 processes and files send no events
+        while not test():
             await asyncio.sleep(0.01)
 
 
