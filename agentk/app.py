@@ -19,7 +19,7 @@ from agentk.kube_api.credentials import Credentials
 from agentk.kube_api.question import Question
 from agentk.observability import Sources, observability
 from agentk.uplink import Uplink
-from kastunnel.toolkit import logs
+from kastunnel.toolkit import logs, memory
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import background
 
@@ -68,6 +68,7 @@ async def run(settings: Settings) -> None:
                 uplink=uplink.run,
             ),
         ):
+            memory.settle()
             address = str(credentials.access.endpoint)
             log.info("agentk has started", extra=fields(version=version, instance=settings.instance, address=address))
             if listening is not None:

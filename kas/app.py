@@ -34,7 +34,7 @@ from kas.preflight import listening_socket, prepare_state_dir, read_secret
 from kas.presence.memory import MemoryPresence
 from kas.routing.router import Router
 from kas.store import Store, open_store
-from kastunnel.toolkit import logs
+from kastunnel.toolkit import logs, memory
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import background
 
@@ -119,6 +119,7 @@ class Server:
                 stack.callback(self.links.close)
                 await stack.enter_async_context(self._open_management())
                 await stack.enter_async_context(self._open_kubernetes())
+                memory.settle()
                 self._started = True
                 self._announce()
                 await self._stopping.wait()
