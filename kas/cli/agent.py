@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kas.agent_config.reading import Reading, read_configuration
+from kas.agent_config.repositories.local import LocalRepositories
 from kas.certificates import Certificates
 from kas.cli import agent_token
 from kas.cli.manifest import ManifestOptions, Role, render
@@ -67,7 +69,7 @@ def register(
     print(f"Registered {agent.context} (agent id {agent.id}).\n")
     if token_file is None:
         print(f"Its token, shown this once:\n\n    {token}\n")
-    print(_instructions(agent, settings, token_file))
+    print(_instructions(agent, settings, token_file, config))
     _warn_of_loopback(settings)
 
 
@@ -160,7 +162,10 @@ def show(
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Show one agent and its tokens (never their secrets)."""
+    """Show one agent, its tokens (never their secrets), and what is wrong with its configuration file.
+
+    The file is read here and now; the server may be a few seconds behind.
+    """
 
     async def both(store: Store) -> tuple[AgentRecord, list[AgentTokenRecord]]:
         agent = await store.agents.named(name, project)
@@ -172,6 +177,14 @@ def show(
         "kas_address": str(settings.agent_api.external_url),
         "kubernetes_api": f"{settings.kubernetes_api.external_url}/agents/{agent.id}",
     }
+    reading = read_configuration(
+        LocalRepositories(settings.configuration_repositories),
+        agent.project,
+        agent.name,
+        allow_system_identities=settings.access.allow_system_identities,
+    )
+    if reading is not None:
+        record |= _configuration(reading)
     if output is OutputFormat.JSON:
         print_json(record | {"tokens": [agent_token.token_row(token) for token in tokens]})
         return
@@ -181,6 +194,8 @@ def show(
         "created_at": "Registered",
         "kas_address": "agentk dials",
         "kubernetes_api": "kubectl's server",
+        "configuration_file": "Configuration",
+        "configuration": "It says",
     }
     print_record(record, labels)
     print()
@@ -212,6 +227,20 @@ def _agent(agent: AgentRecord) -> dict[str, Any]:
     }
 
 
+def _configuration(reading: Reading) -> dict[str, Any]:
+    """Where the configuration file is, and what it says or what is wrong with it."""
+    if not reading.repository:
+        said = "no repository is configured for the project: only its own jobs have access"
+    elif reading.problem is not None:
+        said = f"not in force: {reading.problem.reason}"
+    elif not reading.present or reading.config is None:
+        said = f"no such file at {reading.commit[:12]}: only jobs of the project itself have access"
+    else:
+        notices = "".join(f"; {notice}" for notice in reading.config.notices)
+        said = f"{reading.config.entries} entries at {reading.commit[:12]}{notices}"
+    return {"configuration_file": f"{reading.repository or '?'}: {reading.path}", "configuration": said}
+
+
 def _token_summary(tokens: list[AgentTokenRecord]) -> dict[str, Any]:
     used = max((token.last_used_at for token in tokens if token.last_used_at is not None), default=None)
     return {"active_tokens": len(tokens), "last_used_at": iso(used)}
@@ -231,20 +260,22 @@ def _warn_of_loopback(config: Config) -> None:
         )
 
 
-def _instructions(agent: AgentRecord, config: Config, token_file: Path | None) -> str:
+def _instructions(agent: AgentRecord, config: Config, token_file: Path | None, config_file: Path) -> str:
     file = shlex.quote(str(token_file or "agentk-token"))
     ca_file = config.agent_api.tls.ca_file if config.agent_api.tls else config.pki_dir / "ca.crt"
     ca = f" \\\n      --set-file caCert={shlex.quote(str(ca_file))}" if ca_file else ""
+    named = "" if config_file == DEFAULT_CONFIG else f" --config {shlex.quote(str(config_file))}"
     save = "" if token_file else f"  umask 077; cat > {file}        # paste the token, Enter, Ctrl-D\n\n"
     return f"""\
-Install agentk in the cluster, with helm:
+Install agentk in the cluster. Both ways take the image localhost/agentk, which you build with deploy/docker/agentk.Dockerfile;
+name your own copy with --set image.repository=… for helm, --image for kas. With helm:
 
 {save}  helm install agentk deploy/charts/agentk --namespace agentk --create-namespace \\
-      --set-string kasAddress={config.agent_api.external_url} --set-file token.value={file}{ca}
+      --set-string kasAddress={config.agent_api.external_url} --set-file token={file}{ca}
 
 or with kubectl:
 
-  kas agent manifest {agent.name} --project {agent.project} --token-file {file} | kubectl apply -f -
+  kas agent manifest {agent.name} --project {agent.project} --token-file {file}{named} | kubectl apply -f -
 
 and remove {file}. agentk may only read at first: `kas agent manifest --help` lists the roles that let jobs deploy.
 Jobs of {agent.project} can use the context {agent.context} now; others as ci_access says in

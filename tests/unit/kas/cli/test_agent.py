@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.git_repository import GitRepository
 from tests.support.kas_command import Kas
 
 TOKEN = re.compile(r"kasagent-[A-Za-z0-9_-]{43}")
@@ -23,7 +24,7 @@ def test_register_prints_the_token_once_with_instructions_that_hold_no_token(kas
     assert outcome.code == 0
     assert len(TOKEN.findall(outcome.out)) == 1
     assert "helm install agentk deploy/charts/agentk --namespace agentk --create-namespace" in outcome.out
-    assert "--set-string kasAddress=grpcs://kas.example.com:8150 --set-file token.value=agentk-token" in outcome.out
+    assert "--set-string kasAddress=grpcs://kas.example.com:8150 --set-file token=agentk-token" in outcome.out
     assert f"--set-file caCert={folder}/state/pki/ca.crt" in outcome.out
     assert "kas agent manifest prod --project shop/infra --token-file agentk-token | kubectl apply -f -" in outcome.out
     assert (folder / "state/pki/ca.crt").exists()
@@ -41,7 +42,7 @@ def test_register_for_programs(kas: Kas):
 def test_register_can_write_the_token_to_a_file_instead(kas: Kas, folder: Path):
     outcome = kas("agent", "register", "prod", "--project", "shop/infra", "--token-file", "my token")
     assert not TOKEN.search(outcome.out)
-    assert "--set-file token.value='my token'" in outcome.out
+    assert "--set-file token='my token'" in outcome.out
     assert TOKEN.fullmatch((folder / "my token").read_text().strip())
     assert (folder / "my token").stat().st_mode & 0o777 == 0o600
 
@@ -139,3 +140,34 @@ def test_the_address_in_a_manifest_can_be_another(kas: Kas):
     register(kas)
     outcome = kas("agent", "manifest", "prod", "--kas-address", "grpcs://kas.internal:8150")
     assert "--kas-address=grpcs://kas.internal:8150" in outcome.out
+
+
+def test_instructions_name_the_configuration_that_was_used(kas: Kas, folder: Path):
+    (folder / "kas.yaml").rename(folder / "my kas.yaml")
+    outcome = kas("agent", "register", "prod", "--project", "shop/infra", "--config", "my kas.yaml")
+    assert "--token-file agentk-token --config 'my kas.yaml' | kubectl apply" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (None, "no repository is configured for the project"),
+        ({}, "no such file at "),
+        ({"config.yaml": "ci_access: {projects: [{id: shop/web}]}"}, "1 entries at "),
+        ({"config.yaml": "flux: {}"}, "; flux: accepted, does nothing here"),
+        (
+            {"config.yaml": "ci_access: {project: []}"},
+            "not in force: .gitlab/agents/prod/config.yaml:1:13: ci_access.project",
+        ),
+    ],
+    ids=["no repository", "no file", "good", "a part without effect", "bad"],
+)
+def test_show_reads_the_configuration_file(kas: Kas, folder: Path, files: dict[str, str] | None, said: str):
+    register(kas)
+    if files is not None:
+        with GitRepository(folder / "git/shop/infra") as repository:
+            found = {f".gitlab/agents/prod/{name}": text.encode() for name, text in files.items()}
+            repository.commit({"README": b"x", **found})
+        with (folder / "kas.yaml").open("a") as file:
+            file.write("configuration_repositories: [{root: git}]\n")
+    assert said in kas("agent", "show", "prod", "-o", "json").json["configuration"]
