@@ -248,9 +248,12 @@ class Link(Section):
     detach_s: Seconds = option(
         30,
         "After a cut, how long requests wait for the agent to come back and go on where they stopped; memory is held for them.",
+        restart=True,
     )
     hold_s: Seconds = option(
-        10, "How long a new request waits for an agent that was linked a moment ago; kubectl then sees no error."
+        10,
+        "How long a new request waits for an agent that was linked a moment ago; kubectl then sees no error.",
+        restart=True,
     )
     listen_grace_s: Annotated[float, Field(ge=0, le=DAY_S)] = option(
         5, "After SIGTERM, how long new connections are still accepted; balancers need seconds to notice."
@@ -378,6 +381,11 @@ def doubts(config: Config) -> list[str]:
             )
     if not config.configuration_repositories:
         found.append("configuration_repositories is empty: each agent serves only jobs of its own project")
+    found += [
+        f"configuration_repositories: there is no folder {folder}: the agents of its projects have no configuration"
+        for one in config.configuration_repositories
+        if (folder := one.root or one.path) is not None and not folder.is_dir()
+    ]
     return found
 
 

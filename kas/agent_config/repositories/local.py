@@ -63,7 +63,8 @@ class LocalRepository:
                     self._refs = repo.refs
             names, commit = self._refs.follow(self._ref)
         if commit is None:
-            raise RepositoryProblem(f"{self.where}: {names[-1].decode(errors='replace')} has no commit")
+            branch = names[-1].decode(errors="replace")
+            raise RepositoryProblem(f"{self.where}: {branch} has no commit: push one, or name the branch with `ref`")
         return str(commit.decode("ascii"))
 
     def read(self, commit: str, path: str, max_bytes: int) -> bytes | None:

@@ -144,12 +144,18 @@ def test_a_reload_is_told_what_it_cannot_change(tmp_path: Path):
 
 
 def test_a_door_that_is_open_under_a_name_that_nobody_can_use_is_doubted(tmp_path: Path):
-    config = config_of(
-        tmp_path, "kubernetes_api: {listen: '0.0.0.0:8154'}\nconfiguration_repositories: [{root: /srv/git}]"
-    )
+    (tmp_path / "git").mkdir()
+    config = config_of(tmp_path, "kubernetes_api: {listen: '0.0.0.0:8154'}\nconfiguration_repositories: [{root: git}]")
     (doubt,) = doubts(config)
     assert "kubernetes_api.external_url" in doubt
     assert "configuration_repositories is empty" in doubts(Config())[0]
+
+
+def test_a_folder_of_repositories_that_is_not_there_is_doubted(tmp_path: Path):
+    config = config_of(tmp_path, "configuration_repositories: [{root: nowhere}, {project: shop/web, path: web.git}]")
+    assert [doubt.partition(": the agents")[0] for doubt in doubts(config)] == [
+        f"configuration_repositories: there is no folder {tmp_path}/{name}" for name in ("nowhere", "web.git")
+    ]
 
 
 def test_a_configuration_cannot_be_changed():
