@@ -24,6 +24,10 @@ class Unauthenticated(KasError):
 class AccessDenied(KasError):
     """This job may not use this agent."""
 
+    def __init__(self, *args: object, why: str = "") -> None:
+        super().__init__(*args)
+        self.why = why  # for the operator's log; never said to the caller
+
 
 class IssuerUnavailable(KasError):
     """Who vouches for this token cannot be asked right now."""

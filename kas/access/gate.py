@@ -118,7 +118,7 @@ class Gate:
         verdict = decide(known.caller, agent, self._configs.get(agent))
         if isinstance(verdict, Denial):
             self._denied(agent_id, known.caller, verdict)
-            raise AccessDenied
+            raise AccessDenied(why=f"{known.caller}: {verdict.reason}{f' ({verdict.rule})' if verdict.rule else ''}")
         known.grants[agent_id] = verdict
         return verdict
 

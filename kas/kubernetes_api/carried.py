@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from kas.access.grants import Grant
-from kas.errors import KasError
+from kas.errors import AccessDenied, KasError
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer
@@ -56,7 +56,8 @@ class CarriedRequest:
     def _refuse(self, error: Refused | KasError) -> None:
         reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
         outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
-        self._fail(reply, outcome, Code.CANCELLED, "kas")
+        reason = error.why if isinstance(error, AccessDenied) else ""
+        self._fail(reply, outcome, Code.CANCELLED, "kas", reason)
 
     def _refuse_message(self, bad: BadMessage) -> None:
         """The body breaks the rules of HTTP."""

@@ -176,8 +176,9 @@ async def test_unknown_and_forbidden_agents_are_the_same_error_by_the_same_path(
 
 async def test_the_operator_reads_in_the_log_why(world, caplog):
     caplog.set_level(logging.INFO)
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as caught:
         await world.gate.admit(CLOSED.id, TOKEN)
+    assert caught.value.why == "group/app job 12: no entry of ci_access lets group/app in"
     (record,) = caplog.records
     assert record.fields["reason"] == "no entry of ci_access lets group/app in"
     assert record.fields["caller"] == "group/app job 12"
