@@ -222,6 +222,7 @@ class Server:
         metrics.open_links.set_function(lambda: len(links))
         metrics.detached_links.set_function(lambda: sum(not held.attached for held in links))
         metrics.open_requests.set_function(lambda: self.kubernetes_api.open_requests)
+        metrics.credit_bytes.set_function(lambda: links.credit_bytes)
         metrics.broken_configs.set_function(lambda: self.configs.broken)
         metrics.draining.set_function(lambda: int(links.draining))
 

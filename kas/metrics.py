@@ -184,7 +184,11 @@ class Metrics:
         self.open_links = _gauge(registry, "kas_links", "Links that are held here, cut ones included")
         self.detached_links = _gauge(registry, "kas_links_detached", "Links that were cut and may still come back")
         self.open_requests = _gauge(registry, "kas_requests_open", "Requests that are going on")
-        self.buffered_bytes = _gauge(registry, "kas_link_buffered_bytes", "Bytes kept until the other end has them")
+        self.credit_bytes = _gauge(
+            registry,
+            "kas_link_credit_bytes",
+            "Credit beyond the smallest windows: what busy requests may make kas hold",
+        )
         self.broken_configs = _gauge(
             registry, "kas_agent_configs_broken", "Agents whose newest configuration is refused"
         )

@@ -50,6 +50,9 @@ class AgentTokens(Protocol):
     async def find(self, token: bytes) -> AgentToken | None:
         """The active token of an agent that exists, or None."""
 
+    async def note_use(self, token: Any) -> None:
+        """Remember that ``token``, which ``find`` gave, was used now. Never fails."""
+
 
 class KeyPair(Protocol):
     """A private key and its certificate chain, PEM."""
@@ -135,6 +138,7 @@ class AgentApiDoor:
             self._strangers -= 1
         if found is None:
             return
+        await self._tokens.note_use(found)
         try:
             await self._links.accept(found.agent_id, found.id, peer, duplex, first, hello)
         except StreamLost:
@@ -155,6 +159,7 @@ class AgentApiDoor:
                 return None, first, hello
             if found is None:
                 log.warning("agent refused: unknown or revoked token", extra=fields(peer=peer, instance=hello.instance))
+                self._links.count_refused()
                 reason = "the agent token is unknown or was revoked"
                 await duplex.write(greeting.refusal_envelope(greeting.Refused(Code.UNAUTHENTICATED, reason, 5000)))
             return found, first, hello

@@ -62,6 +62,11 @@ class Links:
     def __len__(self) -> int:
         return len(self._by_secret)
 
+    @property
+    def credit_bytes(self) -> int:
+        """Bytes of credit out beyond the smallest windows, both directions together."""
+        return sum(budget.used for budget in self._budgets)
+
     def of(self, agent_id: int) -> list[HeldLink]:
         """The links of one agent, detached ones too."""
         return list(self._by_agent.get(agent_id, ()))
@@ -92,7 +97,7 @@ class Links:
         """Begin or resume the link that ``hello`` asks for and carry it until this stream is lost; or refuse it."""
         refused = self._refusal(agent_id, hello)
         if refused is not None:
-            self._metrics.refused.value += 1
+            self.count_refused()
             log.info(
                 "link refused",
                 extra=fields(agent_id=agent_id, instance=hello.instance, code=refused.code.name, reason=refused.reason),
@@ -128,6 +133,10 @@ class Links:
         finally:
             self._presence.detached(agent_id)
             self._stream_ended(held, hello.attach)
+
+    def count_refused(self) -> None:
+        """An agent was turned away: here, or before by its token."""
+        self._metrics.refused.value += 1
 
     def _tell(self) -> None:
         self._news.set()

@@ -36,6 +36,10 @@ class Tokens:
 
     def __init__(self) -> None:
         self.active = {b"good": Token(1, AGENT), b"second": Token(2, AGENT), b"other": Token(3, 8)}
+        self.used: list[int] = []
+
+    async def note_use(self, token: Token) -> None:
+        self.used.append(token.id)
 
     async def find(self, token: bytes) -> Token | None:
         return self.active.get(token)

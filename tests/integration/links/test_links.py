@@ -154,6 +154,14 @@ async def test_an_unknown_token_gets_no_link(kas: Kas) -> None:
         await asyncio.sleep(0.2)
         assert not uplink.connected
         assert len(kas.links) == 0
+        assert kas.metrics.links.refused.value == 1
+        assert kas.tokens.used == []
+
+
+async def test_a_token_that_opened_a_link_is_noted_as_used(kas: Kas) -> None:
+    async with kas.agent():
+        await kas.linked()
+        assert kas.tokens.used == [1]
 
 
 @pytest.mark.covers("T-03")
