@@ -87,6 +87,7 @@ def run(
         environ=os.environ,
     )
     os.environ.pop("AGENTK_TOKEN", None)  # exec plugins inherit the environment, and need not see it
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines on stderr are not ours; what failed is logged
     from agentk.app import serve  # here: --help and --version need neither gRPC nor kubernetes_asyncio
 
     serve(wanted)

@@ -42,6 +42,18 @@ PATIENT_PAUSE_S = 10.0  # … this
 STEADY_S = 5.0  # attached for so long, the next loss begins eagerly again
 BYE_S = 0.2  # for the last words to leave
 
+# What gRPC says where dialling again does not help, and what does.
+CURABLE = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not trusted: --ca-cert-file must hold the CA of what answers there, kas's own or a proxy's",
+    ),
+    ("Hostname Verification", "its certificate has another name: --kas-address must be as in agent_api.external_url"),
+    ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS: is this the port of agent_api?"),
+    ("ALPN", "what answers there speaks no HTTP/2: is this the port of agent_api, and does the proxy pass gRPC?"),
+    ("DNS resolution failed", "the name in --kas-address is unknown here"),
+)
+
 
 class Requests(Protocol):
     """Where requests go that kas opens: agentk.dispatcher.Dispatcher."""
@@ -126,7 +138,7 @@ class Session:
             await self._driver.run(duplex)
         except StreamLost as error:
             if self._refused is None and not self._over:
-                log.info("stream to kas lost", extra=fields(address=address, reason=str(error)))
+                self._lost(address, str(error))
         except StreamSilent:
             log.warning("kas was silent for too long", extra=fields(address=address))
         except LinkError as error:
@@ -140,6 +152,13 @@ class Session:
             if self.linked.is_set():
                 self.linked.clear()
                 self._lost_at = self._loop.time()
+
+    def _lost(self, address: str, reason: str) -> None:
+        for sign, remedy in CURABLE:
+            if sign in reason:
+                log.warning("kas cannot be dialled", extra=fields(address=address, reason=reason, notice=remedy))
+                return
+        log.info("stream to kas lost", extra=fields(address=address, reason=reason))
 
     def _no_welcome(self, task: asyncio.Task[None] | None) -> None:
         if not self.linked.is_set() and task is not None:

@@ -132,6 +132,7 @@ class Credentials:
             )
             return _Loaded(configuration, None, False)
         path = self._kubeconfig_path()
+        _check_there(path)
         # A plugin is asked anew each time: kubernetes_asyncio's loader keeps no state for us, when to ask is our matter.
         loader = await load_kube_config(path, self._context, configuration, persist_config=os.access(path, os.W_OK))
         if configuration.proxy:
@@ -163,6 +164,14 @@ class Credentials:
         made = access(server, authorization, tls, configuration.tls_server_name)
         self._fingerprint = fingerprint
         return made
+
+
+def _check_there(path: str) -> None:
+    """Raises ConfigurationError if none of the files that a kubeconfig path names is there."""
+    if not any(os.path.isfile(os.path.expanduser(one)) for one in path.split(os.pathsep)):
+        raise ConfigurationError(
+            f"{path}: no such file, and this is no pod with a service account: name a kubeconfig with --kubeconfig"
+        )
 
 
 def _due_s(loaded: _Loaded) -> float:

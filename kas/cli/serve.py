@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ def serve(
     if not found.enable:
         print(f"kas is switched off: {config} says enable: false")
         return
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a stranger's broken handshake is no line of our log
     import uvloop
 
     from kas.app import serve as run_server

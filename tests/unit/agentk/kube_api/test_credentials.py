@@ -235,7 +235,7 @@ async def test_an_exec_plugin_that_fails_or_hangs_is_said_with_its_source(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "No such file|Invalid kube-config"),
+        (None, "no such file, and this is no pod"),
         ("", "Invalid kube-config|NoneType|empty"),
         ("a: [", "while parsing"),
         ("- 1\n", "."),
