@@ -88,7 +88,13 @@ def run(
     )
     os.environ.pop("AGENTK_TOKEN", None)  # exec plugins inherit the environment, and need not see it
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines on stderr are not ours; what failed is logged
-    from agentk.app import serve  # here: --help and --version need neither gRPC nor kubernetes_asyncio
+    try:  # here: --help and --version need neither gRPC nor kubernetes_asyncio
+        from agentk.app import serve
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{error.name} is not installed: this environment was made for another program; "
+            "make one with requirements/agentk.txt"
+        ) from error
 
     serve(wanted)
 

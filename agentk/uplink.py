@@ -51,8 +51,13 @@ CURABLE = (
     ("Hostname Verification", "its certificate has another name: --kas-address must be as in agent_api.external_url"),
     ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS: is this the port of agent_api?"),
     ("ALPN", "what answers there speaks no HTTP/2: is this the port of agent_api, and does the proxy pass gRPC?"),
-    ("DNS resolution failed", "the name in --kas-address is unknown here"),
+    ("errors resolving", "the name in --kas-address is unknown here"),
 )
+
+
+def remedy(reason: str) -> str:
+    """What helps against a stream that was lost for ``reason``; empty where dialling again may."""
+    return next((text for sign, text in CURABLE if sign in reason), "")
 
 
 class Requests(Protocol):
@@ -154,11 +159,10 @@ class Session:
                 self._lost_at = self._loop.time()
 
     def _lost(self, address: str, reason: str) -> None:
-        for sign, remedy in CURABLE:
-            if sign in reason:
-                log.warning("kas cannot be dialled", extra=fields(address=address, reason=reason, notice=remedy))
-                return
-        log.info("stream to kas lost", extra=fields(address=address, reason=reason))
+        if notice := remedy(reason):
+            log.warning("kas cannot be dialled", extra=fields(address=address, reason=reason, notice=notice))
+        else:
+            log.info("stream to kas lost", extra=fields(address=address, reason=reason))
 
     def _no_welcome(self, task: asyncio.Task[None] | None) -> None:
         if not self.linked.is_set() and task is not None:

@@ -237,7 +237,8 @@ def _configuration(reading: Reading) -> dict[str, Any]:
         said = f"no such file at {reading.commit[:12]}: only jobs of the project itself have access"
     else:
         notices = "".join(f"; {notice}" for notice in reading.config.notices)
-        said = f"{reading.config.entries} entries at {reading.commit[:12]}{notices}"
+        entries = "1 entry" if reading.config.entries == 1 else f"{reading.config.entries} entries"
+        said = f"{entries} at {reading.commit[:12]}{notices}"
     return {"configuration_file": f"{reading.repository or '?'}: {reading.path}", "configuration": said}
 
 

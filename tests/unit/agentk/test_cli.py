@@ -103,3 +103,12 @@ def test_version_and_help_need_nothing(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.startswith("agentk 0.")
     assert cli.exit_code(["--help"]) == 0
     assert "--kas-address" in capsys.readouterr().out
+
+
+def test_an_environment_that_was_made_for_kas_is_named_as_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGENTK_TOKEN", "kasagent-x")
+    monkeypatch.setitem(sys.modules, "agentk.app", None)
+    assert cli.exit_code(GOOD) == 2
+    assert "is not installed: this environment was made for another program" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_instructions_name_the_configuration_that_was_used(kas: Kas, folder: Pat
     [
         (None, "no repository is configured for the project"),
         ({}, "no such file at "),
-        ({"config.yaml": "ci_access: {projects: [{id: shop/web}]}"}, "1 entries at "),
+        ({"config.yaml": "ci_access: {projects: [{id: shop/web}]}"}, "1 entry at "),
         ({"config.yaml": "flux: {}"}, "; flux: accepted, does nothing here"),
         (
             {"config.yaml": "ci_access: {project: []}"},
