@@ -66,8 +66,8 @@ class Processes:
             pid = int((self._folder / f"{name}.pid").read_text())
         except (FileNotFoundError, ValueError):
             return None
-        if name in self._children:
-            self._children[name].poll()  # a child that has ended must not look alive until somebody asks for its end
+        if name in self._children:  # of a child that has just been started the command line may still be empty
+            return pid if self._children[name].poll() is None else None
         return pid if str(self._folder) in command_line(pid) else None
 
 
