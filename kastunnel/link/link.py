@@ -6,7 +6,6 @@ what ``next_envelope`` returns. Times are seconds of any steady clock, given by 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
@@ -161,8 +160,8 @@ class Link:
 
     def _begin_numbering(self) -> None:
         self._said_number = self._acked_number = self._heard_number = 0
-        self._inflight: deque[tuple[int, list[Record]]] = deque()
-        self._link_frames: deque[bytes] = deque()
+        self._inflight: list[tuple[int, list[Record]]] = []
+        self._link_frames: list[bytes] = []
         self._listing = resume.Listing()
         self._owed_bytes = 0
         self._owed_since = 0.0
@@ -293,7 +292,7 @@ class Link:
         self._acked_number = number
         inflight = self._inflight
         while inflight and inflight[0][0] <= number:
-            for request, upto, head, end, reset in inflight.popleft()[1]:
+            for request, upto, head, end, reset in inflight.pop(0)[1]:
                 out = request.outgoing
                 if reset:
                     self.drop(request)
@@ -383,7 +382,7 @@ class Link:
         records: list[Record] = []
         size = 0
         while self._link_frames and size < ENVELOPE_TARGET:
-            frame = self._link_frames.popleft()
+            frame = self._link_frames.pop(0)
             frames.append(frame)
             size += len(frame)
         if self.stream is Stream.READY and self.speaking:

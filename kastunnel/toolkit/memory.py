@@ -6,7 +6,7 @@ import gc
 
 # New containers before a young collection (Python's default is 700): a request makes about a hundred and frees them by
 # reference counting alone, so looking for cycles every seven requests finds nothing. A leak is still found, a little later.
-YOUNG = 25_000
+YOUNG = 5_000
 MIDDLE = 10
 OLD = 20
 

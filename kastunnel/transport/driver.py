@@ -33,7 +33,7 @@ class Driver:
     and bye. Both must return at once.
     """
 
-    __slots__ = ("_about_link", "_alarm", "_alarm_at", "_loop", "_opened", "_something", "link")
+    __slots__ = ("_about_link", "_alarm", "_alarm_at", "_has_output", "_loop", "_opened", "_waiter", "link")
 
     def __init__(
         self,
@@ -46,10 +46,13 @@ class Driver:
         self._opened = opened
         self._about_link = about_link
         self._loop = asyncio.get_running_loop()
-        self._something = asyncio.Event()
+        self._has_output = True
+        self._waiter: asyncio.Future[None] | None = (
+            None  # of the writer; an asyncio.Event would hold a deque for each link
+        )
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
-        link.on_output = self._something.set
+        link.on_output = self._wake
 
     async def run(self, duplex: Duplex) -> None:
         """Drive the link over ``duplex`` until the stream is lost; ``link.begin_stream`` was called for it.
@@ -81,12 +84,13 @@ class Driver:
 
     async def _write(self, duplex: Duplex, attach: int) -> None:
         link = self.link
-        something = self._something
-        something.set()
+        self._has_output = True
         while True:
-            await something.wait()
+            if not self._has_output:
+                self._waiter = self._loop.create_future()
+                await self._waiter
             await asyncio.sleep(0)  # what else is said in this turn of the loop goes along
-            something.clear()
+            self._has_output = False
             while link.attach == attach:
                 now = self._loop.time()
                 link.tick(now)
@@ -124,7 +128,15 @@ class Driver:
 
     def _ring(self) -> None:
         self._alarm = None
-        self._something.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._has_output = True
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _disarm(self) -> None:
         if self._alarm is not None:
