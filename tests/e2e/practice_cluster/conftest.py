@@ -1,9 +1,7 @@
-"""One practice cluster in a process of its own, and stock kubectls that talk to it directly."""
+"""Stock kubectls that talk to the practice cluster directly."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,22 +11,6 @@ from tests.support.kubectls import Kubectl, kubectl_program
 
 HELLO = Path(__file__).parents[3] / "examples" / "hello"
 VERSIONS = ("1.27", "1.30", "1.33")
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The administrator's kubeconfig of a practice cluster that serves while the tests run."""
-    folder = tmp_path_factory.mktemp("cluster")
-    command = [sys.executable, "-m", "kas.demo.practice_cluster", "--directory", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        kubeconfig = Path(process.stdout.readline().strip())
-        try:
-            assert kubeconfig.is_file()
-            yield kubeconfig
-        finally:
-            process.terminate()
-            assert process.wait(10) == 0
 
 
 @pytest.fixture(params=VERSIONS)
