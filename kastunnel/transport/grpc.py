@@ -31,7 +31,6 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.use_local_subchannel_pool", 1),  # a fresh connection per dial, without gRPC's own back-off
     ("grpc.enable_retries", 0),
     ("grpc.so_reuseport", 1),
-    ("grpc.optimization_target", "throughput"),
 )
 
 

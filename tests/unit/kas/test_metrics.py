@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from kas.metrics import Door, Metrics, Outcome
+from kas.metrics import Door, Durations, Metrics, Outcome
 
 
 def page(metrics: Metrics) -> str:
@@ -49,3 +49,17 @@ def test_a_state_is_read_when_it_is_asked_for() -> None:
     assert "\nkas_links 1.0" in page(metrics)
     assert 'kas_build_info{version="1.2.3"} 1.0' in page(metrics)
     assert "process_resident_memory_bytes" in page(metrics)
+
+
+def test_durations_are_cumulative_buckets_that_prometheus_reads():
+    registry = CollectorRegistry()
+    durations = Durations("kas_x_seconds", "x", (0.1, 1))
+    registry.register(durations)
+    for seconds in (0.05, 0.1, 0.5, 7):
+        durations.observe(seconds)
+    said = generate_latest(registry).decode()
+    assert 'kas_x_seconds_bucket{le="0.1"} 2.0' in said
+    assert 'kas_x_seconds_bucket{le="1.0"} 3.0' in said
+    assert 'kas_x_seconds_bucket{le="+Inf"} 4.0' in said
+    assert "kas_x_seconds_count 4.0" in said
+    assert "kas_x_seconds_sum 7.65" in said
