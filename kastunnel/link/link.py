@@ -12,21 +12,13 @@ from typing import NamedTuple
 
 from kastunnel.link import codec, resume
 from kastunnel.link.credit import Budget
-from kastunnel.link.errors import LinkError, StreamSilent
+from kastunnel.link.errors import LinkError
 from kastunnel.link.events import Event, Kind
 from kastunnel.link.frames import Code, Feature, Hop, Open, Reset, Uid
 from kastunnel.link.handler import Handler
 from kastunnel.link.hearing import Hearing
-from kastunnel.link.limits import (
-    ACK_BYTES,
-    ACK_DELAY_S,
-    BEAT_S,
-    ENVELOPE_TARGET,
-    INITIAL_WINDOW,
-    LINK_BUDGET,
-    RELEASE_IDLE_S,
-    PeerLimits,
-)
+from kastunnel.link.limits import ENVELOPE_TARGET, INITIAL_WINDOW, LINK_BUDGET, RELEASE_IDLE_S, PeerLimits
+from kastunnel.link.numbering import Numbering
 from kastunnel.link.request import Request
 from kastunnel.link.speaking import Record, Speaking
 from kastunnel.link.uids import UidMemory
@@ -69,20 +61,13 @@ class Link:
     """
 
     __slots__ = (
-        "_acked_number",
         "_grown",
-        "_heard_number",
-        "_inflight",
-        "_last_heard",
-        "_last_said",
         "_link_frames",
         "_listing",
         "_looked_at",
         "_next_uid",
         "_now",
-        "_owed_bytes",
-        "_owed_since",
-        "_said_number",
+        "_numbering",
         "attach",
         "events",
         "features",
@@ -147,7 +132,7 @@ class Link:
         """A new stream: everything older is void from here on. ``greeting`` (a hello or welcome frame) goes first, then positions."""
         self.attach = attach
         self.stream = Stream.LISTING
-        self._now = self._last_heard = self._last_said = now
+        self._now = now
         self._begin_numbering()
         self.speaking.clear()
         self._link_frames.append(greeting)
@@ -159,13 +144,9 @@ class Link:
         self.stream = Stream.NONE
 
     def _begin_numbering(self) -> None:
-        self._said_number = self._acked_number = self._heard_number = 0
-        self._inflight: list[tuple[int, list[Record]]] = []
+        self._numbering = Numbering(self._now)
         self._link_frames: list[bytes] = []
         self._listing = resume.Listing()
-        self._owed_bytes = 0
-        self._owed_since = 0.0
-        self._last_heard = self._last_said = self._now
 
     def close(self, code: Code, reason: str, hop: Hop) -> list[Event]:
         """The link is over: end every request as failed. ``not_run`` tells those whose Open never left."""
@@ -242,9 +223,12 @@ class Link:
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Hear one envelope. Raises LinkError if nothing on this link can be trusted any more."""
-        self._now = self._last_heard = now
+        self._now = now
         envelope = codec.read_envelope(data)
-        self._hear_number(envelope, len(data), now)
+        for record in self._numbering.hear(envelope, len(data), now):
+            self._acknowledged(record)
+        if self._numbering.owes_much:
+            self.on_output()
         for frame in envelope.frames:
             if not frame.request:
                 self._link_frame(frame)
@@ -253,24 +237,6 @@ class Link:
             else:
                 self.hearing.frame(frame)
         return self._taken_events()
-
-    def _hear_number(self, envelope: pb.Envelope, size: int, now: float) -> None:
-        if envelope.ack > self._said_number:
-            raise LinkError(f"acknowledged {envelope.ack}, said {self._said_number}")
-        if envelope.ack > self._acked_number:
-            self._acknowledge(envelope.ack)
-        if not envelope.number:
-            if envelope.frames:
-                raise LinkError("frames in an envelope without a number")
-            return
-        if envelope.number != self._heard_number + 1:
-            raise LinkError(f"envelope {envelope.number} after {self._heard_number}")
-        self._heard_number = envelope.number
-        if not self._owed_bytes:
-            self._owed_since = now
-        self._owed_bytes += size
-        if self._owed_bytes >= ACK_BYTES:
-            self.on_output()
 
     def _link_frame(self, frame: pb.Frame) -> None:
         kind = frame.WhichOneof("kind")
@@ -282,31 +248,30 @@ class Link:
                 self.events.append(Event(None, Kind.LISTED))
                 self.on_output()
         elif kind in _LINK_KINDS:
+            if self.side is Side.KAS and kind != "bye":
+                raise LinkError(f"{kind} from an agent")
             if kind == "welcome" and not frame.welcome.resumed:  # at once: what follows is about the new link
                 self._lose_all(Code.CANCELLED, "kas no longer knows this link", Hop.ENTRY)
             self.events.append(Event(None, _LINK_KINDS[kind], getattr(frame, kind)))
         elif kind != "hello" and not frame.skippable:
             raise LinkError(f"unknown frame about the link: {kind}")
 
-    def _acknowledge(self, number: int) -> None:
-        self._acked_number = number
-        inflight = self._inflight
-        while inflight and inflight[0][0] <= number:
-            for request, upto, head, end, reset in inflight.pop(0)[1]:
-                out = request.outgoing
-                if reset:
-                    self.drop(request)
-                    continue
-                if head:
-                    out.head = None
-                    out.head_acked = True
-                if upto > out.acked:
-                    out.received(upto)
-                    if out.starved:
-                        self.hearing.give_room(request)
-                if end:
-                    out.end_acked = True
-                    self.tidy(request)
+    def _acknowledged(self, record: Record) -> None:
+        request, upto, head, end, reset = record
+        if reset:
+            self.drop(request)
+            return
+        out = request.outgoing
+        if head:
+            out.head = None
+            out.head_acked = True
+        if upto > out.acked:
+            out.received(upto)
+            if out.starved:
+                self.hearing.give_room(request)
+        if end:
+            out.end_acked = True
+            self.tidy(request)
 
     def _taken_events(self) -> list[Event]:
         events = self.events
@@ -387,44 +352,24 @@ class Link:
             size += len(frame)
         if self.stream is Stream.READY and self.speaking:
             self.speaking.fill(frames, records, min(ENVELOPE_TARGET, self.peer_limits.envelope // 2) - size)
-        number = 0
-        if frames:
-            self._said_number = number = self._said_number + 1
-            if records:
-                self._inflight.append((number, records))
-        elif not self._owes_ack(now) and now - self._last_said < self._beat_s:
+        numbering = self._numbering
+        if not frames and not numbering.owes_word(now, self.peer_limits.silence_ms):
             return None
-        self._owed_bytes = 0
-        self._last_said = now
-        return codec.envelope(number, self._heard_number, frames)
-
-    def _owes_ack(self, now: float) -> bool:
-        owed = self._owed_bytes
-        return owed >= ACK_BYTES or (owed > 0 and now - self._owed_since >= ACK_DELAY_S)
+        return codec.envelope(numbering.say(records, is_empty=not frames, now=now), numbering.heard, frames)
 
     def deadline(self) -> float:
         """When ``tick`` and ``next_envelope`` must be called again at the latest, if nothing else happens."""
         if self.stream is Stream.NONE:
             return float("inf")
-        silence = self._last_heard + self.limits.silence_ms / 1000
-        due = min(self._last_said + self._beat_s, silence)
-        if self._owed_bytes:
-            due = min(due, self._owed_since + ACK_DELAY_S)
-        if self._grown:
-            due = min(due, self._looked_at + RELEASE_IDLE_S)
-        return due
-
-    @property
-    def _beat_s(self) -> float:
-        return min(BEAT_S, self.peer_limits.silence_ms / 3000)
+        due = self._numbering.deadline(self.limits.silence_ms, self.peer_limits.silence_ms)
+        return min(due, self._looked_at + RELEASE_IDLE_S) if self._grown else due
 
     def tick(self, now: float) -> None:
         """Let time pass: give idle credit back. Raises StreamSilent if nothing was heard for too long."""
         self._now = now
         if self.stream is Stream.NONE:
             return
-        if now - self._last_heard >= self.limits.silence_ms / 1000:
-            raise StreamSilent
+        self._numbering.check_silence(self.limits.silence_ms, now)
         if self._grown and now - self._looked_at >= RELEASE_IDLE_S:
             self._looked_at = now
             if self.stream is Stream.READY and Feature.RELEASE in self.features:

@@ -36,6 +36,7 @@ def data(offset: int, content: bytes, number: int = 1, end: bool = False) -> pb.
         ("an answer to a request that was never opened", [head(41)], {}),
         ("an Open from the end that may not open", [opening(2)], {}),
         ("an unknown frame about the link", [pb.Frame()], {}),
+        ("a welcome from an agent", [pb.Frame(welcome=pb.Welcome())], {}),
         ("a second list of positions", [pb.Frame(positions=pb.Positions(last=True))], {}),
     ],
 )
