@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dulwich import porcelain
 
 from tests.support.git_repository import GitRepository
 from tests.support.kas_command import Kas
@@ -105,33 +104,6 @@ def test_list_and_show(kas: Kas):
     text = kas("agent", "show", "prod").out
     assert "shop/infra:prod" in text
     assert token not in text
-
-
-def commit_configuration(folder: Path, text: str) -> None:
-    repository = folder / "git" / "shop" / "infra"
-    file = repository / ".gitlab/agents/prod/config.yaml"
-    if not repository.exists():
-        repository.mkdir(parents=True)
-        porcelain.init(repository).close()
-        file.parent.mkdir(parents=True)
-    file.write_text(text)
-    porcelain.add(repository, [file])
-    porcelain.commit(repository, b"configure", author=b"a <a@example.com>", committer=b"a <a@example.com>")
-
-
-def test_show_says_how_it_stands_with_the_configuration(kas: Kas, folder: Path):
-    register(kas)
-    assert "kas.yaml names no repository of this project" in kas("agent", "show", "prod").out
-    with (folder / "kas.yaml").open("a") as file:
-        file.write("\nconfiguration_repositories: [{root: git}]\n")
-    assert "UNREADABLE" in kas("agent", "show", "prod").out
-    commit_configuration(folder, "ci_access: {}\n")
-    shown = kas("agent", "show", "prod", "-o", "json").json["configuration"]
-    assert (shown["status"], shown["file"]) == ("good", ".gitlab/agents/prod/config.yaml")
-    commit_configuration(folder, "ci_access:\n  projekts: []\n")
-    text = kas("agent", "show", "prod").out
-    assert "REFUSED, the last good one stays in force" in text
-    assert ".gitlab/agents/prod/config.yaml:2:3: ci_access.projekts: there is no such key" in text
 
 
 def test_delete(kas: Kas):
