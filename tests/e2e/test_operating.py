@@ -55,8 +55,10 @@ def test_a_reload_takes_effect_without_cutting_a_watch_and_a_broken_file_changes
 ) -> None:
     _, _, job = served(own, cluster, "reloaded")
     kas = kas_of(own)
-    with job.running("get", "configmaps", "--watch-only", "--no-headers") as watch:
+    job.run("create", "configmap", "before-the-reload")
+    with job.running("get", "configmaps", "--watch", "--no-headers") as watch:
         assert watch.stdout is not None
+        assert any(b"before-the-reload" in line for line in watch.stdout)  # it watches now
         own.write_config(logging={"requests": "all", "level": "debug"})
         os.kill(kas.pid, signal.SIGHUP)
         kas.wait_until(lambda: "configuration reloaded" in kas.said(), "kas says that it has reloaded")
@@ -65,9 +67,8 @@ def test_a_reload_takes_effect_without_cutting_a_watch_and_a_broken_file_changes
         kas.wait_until(lambda: "not reloaded" in kas.said(), "kas says that it keeps the old configuration")
         assert "no_such_option" in kas.said()
         job.run("create", "configmap", "after-the-reload")
-        assert b"after-the-reload" in watch.stdout.readline()
-        watch.terminate()
-    job.run("delete", "configmap", "after-the-reload")
+        assert any(b"after-the-reload" in line for line in watch.stdout)
+    job.run("delete", "configmap", "before-the-reload", "after-the-reload")
 
 
 @pytest.mark.covers("T-24")
