@@ -23,20 +23,20 @@ _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 @dataclass(frozen=True)
 class Front:
-    """Where clients find kas through nginx, and what nginx has logged."""
+    """Where clients find kas through a proxy, and what the proxy has logged."""
 
     agents: str
     kubernetes: str
     access_log: Path
 
     def requests(self) -> list[str]:
-        """A line for each request that nginx read: method, target, status, and kas's status or -."""
-        return self.access_log.read_text(errors="replace").splitlines()
+        """A line for each request that the proxy read: method, target, version, status, and - where it did not ask kas."""
+        return self.access_log.read_text(errors="replace").replace("<NOSRV>", "-").splitlines()
 
 
-def block(name: str) -> str:
+def block(name: str, language: str = "nginx") -> str:
     """A fenced block of the document by its name. An example that nobody can find is no example."""
-    found = re.search(rf"^```nginx {name}\n(.*?)^```", OPERATING.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^```{language} {name}\n(.*?)^```", OPERATING.read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None, name
     return found[1]
 
