@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
+from math import inf
 from typing import Protocol
 
 import grpc
@@ -89,6 +90,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._tasks = TaskOwner("session")
         self._link_id = b""
+        self._kas_id = ""
+        self._given_up: tuple[bytes, ...] = ()  # links that kas need not keep for us any more; told at the next hello
         self._detach_s = DETACH_MS / 1000
         self._lost_at = self._loop.time()
         self._attached_at = 0.0
@@ -96,6 +99,8 @@ class Session:
         self._over = False
         self.linked = asyncio.Event()
         self.draining = asyncio.Event()
+        self.drain_window_s = 0.0  # all agents of a draining kas have so long to link elsewhere …
+        self.drain_timeout_s = 0.0  # … and their requests so long to end
 
     @property
     def connected(self) -> bool:
@@ -178,11 +183,14 @@ class Session:
             boot_order=process.boot_order,
             attach=self.link.attach + 1,
             resume_link=self._link_id,
+            ended_links=self._given_up,
             about=self._about,
         )
         return greeting.hello_frame(hello)
 
     def _give_up_link(self, reason: str) -> None:
+        if self._link_id:
+            self._given_up = (self._link_id,)
         self._link_id = b""
         self._driver.dispatch(self.link.forget_requests(Code.CANCELLED, reason, Hop.ENTRY))
 
@@ -200,6 +208,8 @@ class Session:
         elif event.kind is Kind.REFUSAL:
             self._refuse(greeting.read_refusal(value))  # type: ignore[arg-type]
         elif event.kind is Kind.DRAIN:
+            self.drain_window_s = getattr(value, "window_ms", 0) / 1000
+            self.drain_timeout_s = getattr(value, "timeout_ms", 0) / 1000
             log.info("kas is going down: linking elsewhere first")
             self.draining.set()
         elif event.kind is Kind.BYE:
@@ -212,6 +222,10 @@ class Session:
             raise LinkError("welcome for another attach")
         if welcome.resumed and welcome.link != self._link_id:
             raise LinkError("kas resumes a link that was not asked for")
+        if welcome.resumed and welcome.kas_id != self._kas_id:
+            raise LinkError("another kas resumes a link of ours")  # only with the feature CARRY
+        self._kas_id = welcome.kas_id
+        self._given_up = ()
         self.link.features = welcome.features
         self.link.peer_limits = welcome.limits
         self._link_id = welcome.link
@@ -255,8 +269,9 @@ class Session:
             await asyncio.sleep(full_jitter(ceiling))
 
     async def drained(self) -> None:
-        """Wait until the link has no request left, then say Bye."""
-        while self.link.requests and not self._over:  # noqa: ASYNC110 - seconds to hours, and nobody else waits for it
+        """Wait until the link has no request left, as long as kas allows, then say Bye."""
+        deadline = self._loop.time() + (self.drain_timeout_s or inf)
+        while self.link.requests and not self._over and self._loop.time() < deadline:  # noqa: ASYNC110 - seconds to hours, and nobody else waits for it
             await asyncio.sleep(0.2)
         await self._say_bye()
         self._over = True
@@ -296,6 +311,7 @@ class Uplink:
                     await asyncio.sleep(full_jitter(EAGER_PAUSE_S))
                 else:
                     group.create_task(self._retire(session, running), name="retire")
+                    await asyncio.sleep(full_jitter(session.drain_window_s))  # not all agents of a kas at once
 
     async def _keep(self, session: Session) -> None:
         try:

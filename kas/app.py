@@ -116,7 +116,7 @@ class Server:
                 key_pair = self.certificates["agent_api"]
                 await self.agent_api.start(str(config.agent_api.listen), lambda: key_pair.key_pair)
                 stack.push_async_callback(self.agent_api.stop)
-                stack.callback(self.links.close)
+                stack.push_async_callback(self.links.close)
                 await stack.enter_async_context(self._open_management())
                 await stack.enter_async_context(self._open_kubernetes())
                 memory.settle()

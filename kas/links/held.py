@@ -87,7 +87,7 @@ class HeldLink:
     @property
     def is_full(self) -> bool:
         """agentk takes no more requests at once."""
-        return len(self.link.requests) >= self.link.peer_limits.max_requests
+        return self.link.is_full
 
     def _hear(self, event: Event) -> None:
         if event.kind is Kind.LISTED:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import count
 
-from kas.links.held import HeldLink
+from kas.links.held import BYE_S, HeldLink
 from kas.metrics import LinkMetrics
 from kas.presence.memory import MemoryPresence
 from kastunnel.link import greeting
@@ -247,7 +247,10 @@ class Links:
             held.draining = True
             held.link.say_drain(window_ms=1000, timeout_ms=int(timeout_s * 1000))
 
-    def close(self) -> None:
-        """End everything now."""
+    async def close(self) -> None:
+        """End everything now; returns when the last words have had time to leave."""
+        attached = [held for held in self if held.attached]
         for held in self:
             self._end(held, Code.DRAINING, "kas is going down")
+        if attached:
+            await asyncio.sleep(BYE_S)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kastunnel.link import codec
 from kastunnel.link.errors import LinkError
 from kastunnel.link.frames import Code, Feature
-from kastunnel.link.limits import DETACH_MS, VERSION, PeerLimits
+from kastunnel.link.limits import DETACH_MS, LEAST, VERSION, PeerLimits
 from kastunnel.v1 import link_pb2 as pb
 
 FEATURES = frozenset({Feature.RELEASE})  # what this code understands beyond the base protocol
@@ -156,7 +156,11 @@ def common_version(hello: Hello) -> int:
 
 
 def read_limits(message: pb.Limits) -> PeerLimits:
-    """What the other end accepts; a field that it left out has our default, none is believed beyond it."""
-    ours = PeerLimits()
-    said = PeerLimits(message.max_requests, message.envelope, message.window, message.silence_ms)
-    return PeerLimits(*(min(value, most) if value else most for value, most in zip(said, ours, strict=True)))
+    """What the other end accepts; a field that it left out has our default, none is believed beyond it.
+
+    Raises LinkError for less than the protocol needs.
+    """
+    said = (message.max_requests, message.envelope, message.window, message.silence_ms)
+    if any(value and value < least for value, least in zip(said, LEAST, strict=True)):
+        raise LinkError(f"limits {said} are below {tuple(LEAST)}")
+    return PeerLimits(*(min(value, most) if value else most for value, most in zip(said, PeerLimits(), strict=True)))

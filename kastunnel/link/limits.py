@@ -17,7 +17,8 @@ ENVELOPE_ACCEPT = (
     1 * MIB
 )  # bytes we take in one envelope: the target, one overshooting frame, and room for later versions
 TURN = 64 * KIB  # bytes a request may say before the next one's turn (deficit round robin)
-POSITIONS_PER_FRAME = 1_000  # about 60 KiB
+POSITIONS_PER_FRAME = 1_000  # about 60 KiB …
+POSITIONS_BYTES = 128 * KIB  # … unless many carry the reason of a Reset
 
 LINK_BUDGET = 32 * MIB  # bytes of window growth beyond INITIAL_WINDOW, each way, per link
 PROCESS_BUDGET = 256 * MIB  # the same for all links of a process
@@ -42,3 +43,7 @@ class PeerLimits(NamedTuple):
     envelope: int = ENVELOPE_ACCEPT
     window: int = MAX_WINDOW
     silence_ms: int = int(SILENCE_S * 1000)
+
+
+LEAST = PeerLimits(max_requests=1, envelope=512 * KIB, window=INITIAL_WINDOW, silence_ms=3_000)
+"""What an end must accept at least: an envelope of the target size and one overshooting request fit, a beat a second keeps it."""

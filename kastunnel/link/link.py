@@ -50,6 +50,7 @@ class Statistics(NamedTuple):
     attach: int
 
 
+GREETINGS = ("hello", "welcome", "refusal")
 _LINK_KINDS = {"welcome": Kind.WELCOME, "refusal": Kind.REFUSAL, "drain": Kind.DRAIN, "bye": Kind.BYE}
 
 
@@ -62,6 +63,7 @@ class Link:
 
     __slots__ = (
         "_grown",
+        "_is_greeted",
         "_link_frames",
         "_listing",
         "_looked_at",
@@ -147,6 +149,7 @@ class Link:
         self._numbering = Numbering(self._now)
         self._link_frames: list[bytes] = []
         self._listing = resume.Listing()
+        self._is_greeted = False
 
     def close(self, code: Code, reason: str, hop: Hop) -> list[Event]:
         """The link is over: end every request as failed. ``not_run`` tells those whose Open never left."""
@@ -185,7 +188,7 @@ class Link:
         """Open a request; None if the other end takes no more at once. Its body may go on with ``send`` unless ``request.end``."""
         if self._next_uid is None:
             raise AssertionError("this end opens no requests")
-        if len(self.requests) >= self.peer_limits.max_requests:
+        if self.is_full:
             return None
         opened = Request(self, self._next_uid(), opener=True)
         opened.handler = handler
@@ -197,6 +200,11 @@ class Link:
         self.speaking.open(opened)
         self.on_output()
         return opened
+
+    @property
+    def is_full(self) -> bool:
+        """The other end takes no more requests at once."""
+        return len(self.requests) + self.speaking.waiting >= self.peer_limits.max_requests
 
     def say(self, request: Request) -> None:
         """``request`` has a head, bytes or an end to say."""
@@ -240,6 +248,10 @@ class Link:
 
     def _link_frame(self, frame: pb.Frame) -> None:
         kind = frame.WhichOneof("kind")
+        if kind in GREETINGS:
+            self._greeted(kind)
+        elif not self._is_greeted:
+            raise LinkError(f"{kind} before the greeting")
         if kind == "positions":
             if self.stream is not Stream.LISTING:
                 raise LinkError("a second list of positions")
@@ -248,13 +260,19 @@ class Link:
                 self.events.append(Event(None, Kind.LISTED))
                 self.on_output()
         elif kind in _LINK_KINDS:
-            if self.side is Side.KAS and kind != "bye":
-                raise LinkError(f"{kind} from an agent")
+            if self.side is Side.KAS and kind == "drain":
+                raise LinkError("drain from an agent")
             if kind == "welcome" and not frame.welcome.resumed:  # at once: what follows is about the new link
                 self._lose_all(Code.CANCELLED, "kas no longer knows this link", Hop.ENTRY)
             self.events.append(Event(None, _LINK_KINDS[kind], getattr(frame, kind)))
         elif kind != "hello" and not frame.skippable:
             raise LinkError(f"unknown frame about the link: {kind}")
+
+    def _greeted(self, kind: str) -> None:
+        """The first thing said about a link, once: hello by agentk, welcome or refusal by kas."""
+        if self._is_greeted or (kind == "hello") is (self.side is Side.AGENTK):
+            raise LinkError(f"{kind} out of place")
+        self._is_greeted = True
 
     def _acknowledged(self, record: Record) -> None:
         request, upto, head, end, reset = record

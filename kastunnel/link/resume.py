@@ -12,7 +12,7 @@ from kastunnel.link import codec
 from kastunnel.link.errors import LinkError, RequestError
 from kastunnel.link.frames import Code, Hop, Reset
 from kastunnel.link.incoming import Phase
-from kastunnel.link.limits import INITIAL_WINDOW, POSITIONS_PER_FRAME
+from kastunnel.link.limits import INITIAL_WINDOW, POSITIONS_BYTES, POSITIONS_PER_FRAME
 from kastunnel.link.request import Request
 from kastunnel.v1 import link_pb2 as pb
 
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 
 def take(link: Link) -> list[bytes]:
     """This end's positions as frames, the last one marked. Everything said in them counts as said."""
-    positions = [_position(request) for request in link.requests.values()]
-    frames = []
-    for start in range(0, max(len(positions), 1), POSITIONS_PER_FRAME):
-        chunk = positions[start : start + POSITIONS_PER_FRAME]
-        message = pb.Positions(
-            list=chunk, last=start + POSITIONS_PER_FRAME >= len(positions), highest_opened=link.highest_heard
-        )
-        frames.append(pb.Frame(positions=message).SerializeToString())
+    frames: list[bytes] = []
+    message = pb.Positions(highest_opened=link.highest_heard)
+    size = 0
+    for request in link.requests.values():
+        position = _position(request)
+        size += position.ByteSize() + 4
+        if len(message.list) == POSITIONS_PER_FRAME or size > POSITIONS_BYTES:
+            frames.append(pb.Frame(positions=message).SerializeToString())
+            message = pb.Positions(highest_opened=link.highest_heard)
+            size = 0
+        message.list.append(position)
+    message.last = True
+    frames.append(pb.Frame(positions=message).SerializeToString())
     return frames
 
 
@@ -103,7 +108,7 @@ def _apply_position(link: Link, request: Request, position: pb.Position) -> None
         return
     if position.offset < out.acked:
         raise LinkError(f"request {request.number}: the other end has lost bytes that it acknowledged")
-    if position.offset > out.handed or (position.end and not out.end):
+    if position.offset > out.said or (position.end and not out.end):
         raise RequestError("a position beyond what was said")
     if out.head_acked and not position.head:
         raise LinkError(f"request {request.number}: the other end has lost a head that it acknowledged")

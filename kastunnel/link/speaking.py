@@ -56,6 +56,11 @@ class Speaking:
         """The Opens of these never arrived: they go first, in number order."""
         self._opens[:0] = sorted(requests, key=lambda request: request.number)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait to be opened, those included that were cancelled meanwhile."""
+        return len(self._opens)
+
     def unopened(self) -> list[Request]:
         """Those that have no number yet."""
         return [request for request in self._opens if not request.number and not request.over]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kastunnel.link import greeting
 from kastunnel.link.errors import LinkError, StreamSilent
 from kastunnel.link.events import Kind
 from kastunnel.link.frames import Code
@@ -61,6 +62,38 @@ def test_requests_before_the_complete_list_end_the_link() -> None:
     agentk.attach(2, listed=False)
     with pytest.raises(LinkError):
         agentk.tell(opening())
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_nothing_is_said_before_the_greeting_and_no_greeting_twice(side: Side) -> None:
+    end = End(side)
+    with pytest.raises(LinkError):
+        end.tell(pb.Frame(hello=pb.Hello(attach=1)) if side is Side.KAS else pb.Frame(welcome=pb.Welcome(version=1)))
+    end = End(side)
+    end.number = 0
+    end.link.begin_stream(2, b"", end.now)
+    with pytest.raises(LinkError):
+        end.tell(pb.Frame(positions=pb.Positions(last=True)))
+
+
+@pytest.mark.parametrize("field", ["envelope", "window", "silence_ms"])
+def test_limits_below_what_the_protocol_needs_are_refused(field: str) -> None:
+    with pytest.raises(LinkError):
+        greeting.read_limits(pb.Limits(**{field: 1}))
+
+
+def test_positions_with_long_reasons_stay_within_an_envelope() -> None:
+    agentk = End(Side.AGENTK)
+    for counter in range(1, 1200):
+        agentk.tell(opening(2 * counter - 1, counter))
+    for request in list(agentk.link.requests.values()):
+        request.reset(Code.INTERNAL, "x" * 1024)
+    agentk.link.begin_stream(2, b"", agentk.now)
+    sizes = []
+    while (envelope := agentk.link.next_envelope(agentk.now)) is not None:
+        sizes.append(len(envelope))
+    assert sum(sizes) > 1_000_000
+    assert max(sizes) < 512 * 1024
 
 
 def test_an_unknown_frame_that_may_be_skipped_is_skipped() -> None:

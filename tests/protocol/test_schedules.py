@@ -15,7 +15,7 @@ from kastunnel.link.link import Link, Stream
 from kastunnel.link.request import Request
 from tests.protocol.world import World
 
-EXAMPLES = int(os.environ.get("LINK_SCHEDULES", "300"))  # make check-deep: tens of thousands
+EXAMPLES = int(os.environ.get("LINK_SCHEDULES", "300"))  # tens of thousands for a long run
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

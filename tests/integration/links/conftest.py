@@ -203,6 +203,6 @@ async def kas() -> AsyncIterator[Kas]:
         made = Kas(hold_s=2.0, detach_s=1.0)
         port = await made.door.start("127.0.0.1:0", None)
         stack.push_async_callback(made.door.stop)
-        stack.callback(made.links.close)
+        stack.push_async_callback(made.links.close)
         made.relay = await stack.enter_async_context(TcpRelay(port))
         yield made

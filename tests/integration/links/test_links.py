@@ -204,3 +204,27 @@ async def test_nothing_is_left_of_many_requests(kas: Kas) -> None:
             while held.link.requests:
                 await asyncio.sleep(0.02)
         assert held.link.statistics()[:4] == (0, 0, 0, 0)
+
+
+async def test_a_link_that_the_agent_gave_up_ends_at_its_next_hello_and_not_after_the_detach(kas: Kas) -> None:
+    async with kas.agent() as (agent, uplink):
+        await kas.linked()
+        asked = kas.ask()
+        await agent.request()
+        (session,) = uplink._sessions
+        session._give_up_link("kas broke the protocol")
+        kas.relay.cut()
+        await asked.until(lambda asked: asked.over)
+        assert asked.reset is not None
+        assert asked.reset.code is Code.CANCELLED
+        await kas.linked()
+        assert len(kas.links) == 1
+
+
+async def test_a_kas_that_goes_down_says_bye(kas: Kas, caplog: pytest.LogCaptureFixture) -> None:
+    async with kas.agent():
+        await kas.linked()
+        with caplog.at_level("INFO", "agentk.uplink"):
+            await kas.links.close()
+            await asyncio.sleep(0.05)
+    assert "kas ended the link" in caplog.messages
