@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -75,21 +77,22 @@ def test_a_reload_takes_effect_without_cutting_a_watch_and_a_broken_file_changes
 def test_a_certificate_is_replaced_on_sighup_without_cutting_anybody(own: Product, cluster: Path) -> None:
     _, agentk, job = served(own, cluster, "certified")
     kas = kas_of(own)
-    before = served_certificate(own)
+    doors = (own.kubernetes_url, own.management_url, own.kas_address)
+    before = [served_certificate(door) for door in doors]
     leaf = own.state / "pki" / "leaf.pem"
     leaf.unlink()  # kas makes a new one from its CA
     os.kill(kas.pid, signal.SIGHUP)
-    kas.wait_until(lambda: served_certificate(own) != before, "the kubectl door shows the new certificate")
+    kas.wait_until(
+        lambda: not set(before).intersection(served_certificate(door) for door in doors),
+        "every door shows the new certificate",
+    )
     job.run("get", "namespaces")
     assert agentk.said().count("linked to kas") == 1
 
 
-def served_certificate(product: Product) -> x509.Certificate:
-    """What the kubectl door shows."""
-    import ssl
-    from urllib.parse import urlsplit
-
-    port = urlsplit(product.kubernetes_url).port or 0
+def served_certificate(door: str) -> x509.Certificate:
+    """What the door at this URL shows."""
+    port = urlsplit(door).port or 0
     return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", port)).encode())
 
 
@@ -166,7 +169,7 @@ def test_no_secret_is_in_a_log_the_database_or_an_argument(own: Product, cluster
     secrets = [
         agent.token_file.read_text().strip(),
         job_token.rsplit(":", 1)[1],
-        (own.state / "pki" / "leaf.pem").read_text().splitlines()[2],
+        *((own.state / "pki" / file).read_text().splitlines()[1] for file in ("leaf.pem", "ca.pem")),  # of the keys
         json.loads(
             subprocess.check_output(
                 [any_kubectl(), "--kubeconfig", cluster, "config", "view", "--raw", "--output=json"]
