@@ -16,7 +16,7 @@ from kas.config import Config, ConfigurationRepository, Section, Tls
 _WIDTH = 110
 _INTRODUCTION = """# Configuration of kas
 
-<!-- Written by `python -m kas.config --markdown` from kas/config.py. Change it there. -->
+<!-- Written by `python -m kas.config --markdown` from kas/config/. Change it there. -->
 
 kas reads one file, `kas.yaml`, named by `--config` or the environment variable `KAS_CONFIG`. Unknown keys are refused with file,
 line, column and a suggestion. Every option has a default, so an empty file is a working configuration; `examples/kas.yaml` is the

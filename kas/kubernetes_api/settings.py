@@ -1,4 +1,4 @@
-"""What the kubectl door may be told. The operator's names and reasons are in kas/config.py."""
+"""What the kubectl door may be told. The operator's names and reasons are in kas/config/."""
 
 from __future__ import annotations
 
