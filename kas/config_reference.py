@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from kas.config import Config, ConfigurationRepository, Section, Tls
+from kas.config import Config, ConfigurationRepository, GitlabIssuer, OidcIssuer, Section, Tls
 
 _WIDTH = 110
 _INTRODUCTION = """# Configuration of kas
@@ -35,6 +35,8 @@ def markdown() -> str:
     """The text of docs/configuration.md."""
     parts = [_INTRODUCTION, _table("", Config), *_sections("", Config)]
     parts.append(_heading("configuration_repositories[]", ConfigurationRepository))
+    parts.append(_heading("issuers[] of type gitlab", GitlabIssuer))
+    parts.append(_heading("issuers[] of other types", OidcIssuer))
     parts.append(_heading("tls", Tls))
     return "\n".join(parts)
 
@@ -108,8 +110,10 @@ def _default_text(field: FieldInfo) -> str:
 
 
 def _scalar(value: Any) -> str:
-    if value is None or value == ():
-        return "null" if value is None else "[]"
+    if value is None:
+        return "null"
+    if value in ((), {}):
+        return "[]" if value == () else "{}"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, (bool, int, float)):

@@ -21,6 +21,10 @@ class Unauthenticated(KasError):
     """The token is missing, malformed, unknown, expired or revoked."""
 
 
+class JobIsOver(Unauthenticated):
+    """The job that this token was made for is over."""
+
+
 class AccessDenied(KasError):
     """This job may not use this agent."""
 

@@ -1,4 +1,4 @@
-"""A small HTTP door: a few GET paths on a listener, served by aiohttp with the limits that it lacks.
+"""A small HTTP door: a few paths on a listener, served by aiohttp with the limits that it lacks.
 
 Used where requests are rare and answers small (kubeconfigs, metrics); kubectl has a door of its own. aiohttp's own server would wait
 for ever for a slow head, name its version, decode paths, unpack gzip, and read an unwanted body to its end.
@@ -46,6 +46,8 @@ class DoorLimits:
     max_field_bytes: int = 16 * 1024
     """One header, or the request line: a token of 8 KiB fits."""
     max_headers: int = 64
+    max_body_bytes: int = 1024 * 1024
+    """Of a POST. A push webhook of a large commit is some 100 KiB."""
     stop_s: float = 5
     """For requests that are going on when the door closes."""
 
@@ -70,10 +72,13 @@ async def open_door(
     listener: socket.socket,
     metrics: DoorMetrics,
     *,
+    posts: Mapping[str, Route] | None = None,
     tls: ssl.SSLContext | None = None,
     limits: DoorLimits | None = None,
 ) -> AsyncIterator[None]:
-    """Serve ``routes`` (raw path to what answers a GET) on ``listener`` for as long as the block runs.
+    """Serve ``routes`` (raw path to what answers a GET) and ``posts`` on ``listener`` for as long as the block runs.
+
+    What answers a POST reads its body with ``await request.read()``; one over the limit never gets there.
 
     Owns the listener from here on. Raises ConfigurationError where aiohttp has no C parser: the other one lets smuggling through.
     """
@@ -83,7 +88,7 @@ async def open_door(
             "aiohttp was installed without its C parser: install a wheel, and unset AIOHTTP_NO_EXTENSIONS"
         )
     limits = limits or DoorLimits()
-    server = _Server(door, routes, metrics, limits)
+    server = _Server(door, routes, posts or {}, metrics, limits)
     listening = await asyncio.get_running_loop().create_server(
         server, sock=listener, ssl=tls, ssl_handshake_timeout=None if tls is None else limits.tls_handshake_s
     )
@@ -99,7 +104,14 @@ async def open_door(
 class _Server(web.Server):
     """Makes the connections of one door."""
 
-    def __init__(self, door: Door, routes: Mapping[str, Route], metrics: DoorMetrics, limits: DoorLimits) -> None:
+    def __init__(
+        self,
+        door: Door,
+        routes: Mapping[str, Route],
+        posts: Mapping[str, Route],
+        metrics: DoorMetrics,
+        limits: DoorLimits,
+    ) -> None:
         super().__init__(
             self._dispatch,
             handler_cancellation=True,  # who has gone away needs no answer
@@ -112,6 +124,7 @@ class _Server(web.Server):
             max_line_size=limits.max_field_bytes,
         )
         self._routes = routes
+        self._posts = posts
         self.door = door
         self.metrics = metrics
         self.limits = limits
@@ -123,14 +136,34 @@ class _Server(web.Server):
     async def _dispatch(self, request: Request) -> web.Response:
         if request.version not in ((1, 0), (1, 1)):
             return _closing(answer(505, "this door speaks HTTP/1.1", "use HTTP/1.1"))
+        path = request.raw_path.partition("?")[0]
+        if request.method == hdrs.METH_POST and (taker := self._posts.get(path)) is not None:
+            return await self._take(request, taker)
         if request.body_exists:
             return _closing(answer(400, "a request without a body was expected", "leave the body out"))
-        route = self._routes.get(request.raw_path.partition("?")[0])
+        route = self._routes.get(path)
+        if route is None and path in self._posts:
+            return answer(405, "this path answers POST", "use POST", Allow="POST")
         if route is None:
-            return answer(404, "there is nothing here", f"known paths: {', '.join(self._routes)}")
+            return answer(404, "there is nothing here", f"known paths: {', '.join([*self._routes, *self._posts])}")
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return _closing(answer(405, "this path answers GET", "use GET", Allow="GET, HEAD"))
         return await route(request)
+
+    async def _take(self, request: Request, taker: Route) -> web.Response:
+        """Let ``taker`` answer once the whole body is there; it is kept by the request, so reading it again costs nothing."""
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+            return _closing(answer(415, "a body without Content-Encoding was expected", "send it uncompressed"))
+        limit = self.limits.max_body_bytes
+        request = request.clone(client_max_size=limit)
+        try:
+            if (request.content_length or 0) <= limit:
+                await request.read()
+                return await taker(request)
+        except web.HTTPRequestEntityTooLarge:
+            pass
+        return _closing(answer(413, f"the body is larger than {limit} bytes", "send less"))
+        return await taker(request)
 
 
 class _Connection(RequestHandler):

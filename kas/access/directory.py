@@ -66,4 +66,4 @@ class AgentDirectory:
 
 
 def _ref(record: AgentRecord) -> AgentRef:
-    return AgentRef(record.id, record.project, record.name, record.issuer)
+    return AgentRef(record.id, record.project, record.name, record.issuer, forge_id=record.forge_id)

@@ -17,7 +17,8 @@ class AgentRef(NamedTuple):
     project: str
     name: str
     issuer: str = OWN_ISSUER  # whose project it is
-    project_id: int | None = None
+    project_id: str = ""
+    forge_id: str = ""  # the id that the forge knows it by, where it has one of its own
 
     def __str__(self) -> str:
         """As in kubeconfigs: ``group/project:name``."""

@@ -65,11 +65,8 @@ def _grant(caller: Caller, agent: AgentRef, access: AccessAs, namespace: str, ru
 
 
 def _labels(caller: Caller) -> Mapping[str, str]:
-    labels = {"project": caller.project}
-    for name, value in (("pipeline", caller.pipeline_id), ("job", caller.job_id), ("user", caller.username)):
-        if value:
-            labels[name] = str(value)
-    return labels
+    more = {"pipeline": caller.pipeline_id, "job": caller.job_id, "user": caller.username}
+    return {"project": caller.project} | {name: value for name, value in more.items() if value}
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -40,7 +40,10 @@ def issue(
             help="The numbers of its group and all groups above, repeatable; access_as: ci_job needs them.",
         ),
     ] = None,
-    ref: Annotated[str | None, typer.Option(metavar="REF", help="The branch or tag that the job runs for.")] = None,
+    ref: Annotated[
+        str | None, typer.Option(metavar="REF", help="The branch that the job runs for, or with --tag the tag.")
+    ] = None,
+    tag: Annotated[bool, typer.Option("--tag", help="The ref is a tag.")] = False,
     protected: Annotated[
         bool | None,
         typer.Option("--protected/--not-protected", help="Whether that ref is protected.", show_default=False),
@@ -72,15 +75,16 @@ def issue(
     """
     claims = _claims(
         project=project,
-        project_id=project_id,
-        group_ids=group_id or None,
+        project_id=_text(project_id),
+        group_ids=[str(one) for one in group_id] if group_id else None,
         ref=ref,
+        ref_type=None if ref is None else "tag" if tag else "branch",
         ref_protected=protected,
         environment=_environment(environment, environment_slug, environment_tier),
-        pipeline_id=pipeline_id,
-        job_id=job_id,
+        pipeline_id=_text(pipeline_id),
+        job_id=_text(job_id),
         username=user,
-        user_id=user_id,
+        user_id=_text(user_id),
     )
     settings = load(config)
     ttl_s = seconds(ttl)
@@ -147,6 +151,10 @@ def _environment(name: str | None, slug: str | None, tier: str | None) -> dict[s
             raise typer.BadParameter("--environment-slug and --environment-tier need --environment")
         return None
     return {key: value for key, value in (("name", name), ("slug", slug), ("tier", tier)) if value is not None}
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _claims(**claims: Any) -> JobClaims:

@@ -17,6 +17,7 @@ from kas import located_yaml
 from kas.addresses import ListenAddress
 from kas.config.base import DAY_S, FilePath, Seconds, Section, option
 from kas.config.doors import AgentApi, KubernetesApi, ManagementApi, Observability, Tls
+from kas.config.issuers import AnyIssuer, GitlabIssuer, JobTokens, OidcIssuer
 from kas.config.repositories import ConfigurationRepository
 from kas.errors import ConfigurationError
 
@@ -24,7 +25,9 @@ __all__ = [
     "Config",
     "ConfigurationRepository",
     "Database",
+    "GitlabIssuer",
     "KubernetesApi",
+    "OidcIssuer",
     "Section",
     "Tls",
     "doubts",
@@ -143,6 +146,13 @@ class Config(Section):
     poll_interval_s: Annotated[float, Field(ge=0.1, le=DAY_S, allow_inf_nan=False)] = option(
         2, "How often the repositories are looked at; a commit is in force within 5 s."
     )
+    issuers: Annotated[tuple[AnyIssuer, ...], Strict(False)] = option(
+        (),
+        "Who vouches for jobs, besides kas itself (`kas job-token`, `kas project`): forges and other issuers of tokens.",
+        example="[{name: gitlab, type: gitlab, url: https://gitlab.example.com}]",
+        restart=True,
+    )
+    job_tokens: JobTokens = option(JobTokens(), "Tokens that kas makes for jobs.")
     agent_api: AgentApi = option(AgentApi(), "The door that agentk dials (gRPC over TLS).")
     observability: Observability = option(Observability(), "The door for probes and Prometheus.")
     management_api: ManagementApi = option(ManagementApi(), "The door where jobs fetch their kubeconfig (HTTPS).")
@@ -167,6 +177,14 @@ class Config(Section):
         """Names and addresses that kas's own certificates carry."""
         urls = (self.agent_api.external_url, self.management_api.external_url, self.kubernetes_api.external_url)
         return tuple(dict.fromkeys([*(url.host for url in urls), "localhost", "127.0.0.1", "::1"]))
+
+    @model_validator(mode="after")
+    def _one_issuer_of_a_name(self) -> Self:
+        names = [issuer.name for issuer in self.issuers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"issuers: two are called {name!r}: a project belongs to one issuer, by its name")
+        return self
 
     @model_validator(mode="after")
     def _a_port_for_each_door(self) -> Self:

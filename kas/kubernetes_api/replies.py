@@ -59,6 +59,7 @@ ERRORS: Mapping[type[KasError], Reply] = {
     errors.Unauthenticated: Reply(
         401, "Unauthorized", "the token is missing, malformed, unknown, expired or revoked", _AUTHENTICATE
     ),
+    errors.JobIsOver: Reply(401, "Unauthorized", "the job that this token was made for is over", _AUTHENTICATE),
     errors.AccessDenied: Reply(403, "Forbidden", _FORBIDDEN),
     errors.IssuerUnavailable: Reply(
         503, "ServiceUnavailable", "who vouches for this token cannot be asked right now; try again"

@@ -60,11 +60,14 @@ class AgentTokens:
             return [_record(row) for row in (await connection.execute(query)).all()]
 
     async def find(self, token: bytes) -> AgentTokenRecord | None:
-        """The active token with this secret; None for any other bytes. Tells nothing by how long it takes."""
+        """The active token with this secret; None for any other bytes, and past its end. Tells nothing by how long it takes."""
         wanted = tokens.fingerprint(token, tokens.AGENT)
         if wanted is None:
             return None
-        query = select(agent_tokens).where(agent_tokens.c.prefix == wanted.prefix, agent_tokens.c.revoked_at.is_(None))
+        lasting = agent_tokens.c.expires_at.is_(None) | (agent_tokens.c.expires_at > int(self._clock()))
+        query = select(agent_tokens).where(
+            agent_tokens.c.prefix == wanted.prefix, agent_tokens.c.revoked_at.is_(None), lasting
+        )
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         return next((_record(row) for row in rows if wanted.matches(row.sha256)), None)
@@ -125,4 +128,6 @@ async def _revoke(connection: AsyncConnection, row: Any, now: int) -> None:
 
 
 def _record(row: Any) -> AgentTokenRecord:
-    return AgentTokenRecord(row.id, row.agent_id, row.prefix, row.created_at, row.last_used_at, row.revoked_at)
+    return AgentTokenRecord(
+        row.id, row.agent_id, row.prefix, row.created_at, row.last_used_at, row.revoked_at, row.expires_at
+    )

@@ -25,7 +25,9 @@ class Agents:
         self._database = database
         self._clock = clock
 
-    async def register(self, project: str, name: str, *, issuer: str = KAS) -> tuple[AgentRecord, str]:
+    async def register(
+        self, project: str, name: str, *, issuer: str = KAS, forge_id: str = ""
+    ) -> tuple[AgentRecord, str]:
         """The new agent and its first token, which cannot be read again.
 
         Raises InvalidValue for a bad name or project, Refused if the project has an agent of that name.
@@ -38,11 +40,17 @@ class Agents:
                 raise Refused(
                     f"{project} has an agent {name} already: choose another name, or `kas agent token create {name}`"
                 )
-            values = {"issuer": issuer, "project": project, "name": name, "created_at": now}
+            values = {
+                "issuer": issuer,
+                "project": project,
+                "name": name,
+                "created_at": now,
+                "forge_id": forge_id or None,
+            }
             agent_id = (await connection.execute(insert(agents).values(values).returning(agents.c.id))).scalar_one()
             await changes.append(connection, ChangeKind.AGENT_REGISTERED, agent_id, now, agent_id=agent_id)
             _, token = await agent_tokens.add(connection, agent_id, now)
-        return AgentRecord(agent_id, issuer, project, name, now), token
+        return AgentRecord(agent_id, issuer, project, name, now, forge_id), token
 
     async def by_id(self, agent_id: int) -> AgentRecord | None:
         """None: there is no such agent, or no more."""
@@ -86,7 +94,9 @@ class Agents:
         )
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return [AgentRecord(row.id, row.issuer, row.project, row.name, row.created_at) for row in rows]
+        return [
+            AgentRecord(row.id, row.issuer, row.project, row.name, row.created_at, row.forge_id or "") for row in rows
+        ]
 
 
 def _living(**wanted: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ class AgentRecord:
     project: str
     name: str
     created_at: int
+    forge_id: str = ""  # the id that the forge knows this agent by, where it has one of its own
 
     @property
     def context(self) -> str:
@@ -33,10 +34,11 @@ class AgentTokenRecord:
     created_at: int
     last_used_at: int | None
     revoked_at: int | None
+    expires_at: int | None = None
 
     @property
     def is_active(self) -> bool:
-        """Whether agentk may still use it."""
+        """Whether it is not revoked; past ``expires_at`` agentk cannot use it all the same."""
         return self.revoked_at is None
 
 
@@ -49,18 +51,24 @@ class JobEnvironment(TypedDict):
 
 
 class JobClaims(TypedDict):
-    """What a job token says about its job. A claim that is not known is absent, never empty."""
+    """What a job token says about its job: the fields of kas.access.caller.Caller. A claim that is not known is absent, never empty."""
 
     project: str
-    project_id: NotRequired[int]
-    group_ids: NotRequired[list[int]]  # the project's group and all its ancestors
+    issuer: NotRequired[str]  # of the ID token that was exchanged for this one; absent: kas itself
+    project_id: NotRequired[str]
+    group_ids: NotRequired[list[str]]  # the project's group and all its ancestors
     ref: NotRequired[str]
+    ref_type: NotRequired[str]
     ref_protected: NotRequired[bool]
+    is_fork: NotRequired[bool]
     environment: NotRequired[JobEnvironment]
-    pipeline_id: NotRequired[int]
-    job_id: NotRequired[int]
+    pipeline_id: NotRequired[str]
+    job_id: NotRequired[str]
     username: NotRequired[str]
-    user_id: NotRequired[int]
+    user_id: NotRequired[str]
+    roles: NotRequired[list[str]]
+    is_public_issuer: NotRequired[bool]
+    speaks_gitlab: NotRequired[bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ agents = Table(
     Column("name", String(63), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger, nullable=True),
+    Column("forge_id", String(64), nullable=True),
     sqlite_autoincrement=True,  # an id that is in some kubeconfig must never come to mean another agent
 )
 Index(
@@ -58,6 +59,7 @@ agent_tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger, nullable=True),
     Column("revoked_at", BigInteger, nullable=True),
+    Column("expires_at", BigInteger, nullable=True),
     sqlite_autoincrement=True,
 )
 
@@ -70,6 +72,26 @@ job_tokens = Table(
     Column("claims", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("revoked_at", BigInteger, nullable=True),
+    Column(
+        "registration_id", BigInteger, nullable=True, index=True
+    ),  # whose secret asked for it; NULL: the operator, or an ID token
+    sqlite_autoincrement=True,
+)
+
+# A project that may ask for job tokens by itself, with a secret of its own.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("prefix", String(8), nullable=False, index=True),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("claims", JSON, nullable=False),  # that every one of its tokens carries: project, project_id, group_ids
+    Column("may_claim", JSON, nullable=False),  # what a job may say of itself: environments, refs, protected
+    Column("max_ttl_s", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger, nullable=True),
+    Column("expires_at", BigInteger, nullable=True),
     Column("revoked_at", BigInteger, nullable=True),
     sqlite_autoincrement=True,
 )

@@ -19,7 +19,7 @@ BEARER = b"Authorization: Bearer ci:1:good\r\n"
 
 
 def grant(agent_id: int = 1, identity: AsAgent | Impersonate | None = None) -> Grant:
-    caller = Caller(issuer="kas", project="group/project", job_id=7, expires_at=1e12)
+    caller = Caller(issuer="kas", project="group/project", job_id="7", expires_at=1e12)
     agent = AgentRef(agent_id, "group/agents", "prod")
     return Grant(caller, agent, identity or AsAgent(), "default", "ci_access.projects[0]", {"job": "7"})
 

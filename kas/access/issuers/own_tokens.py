@@ -34,17 +34,22 @@ class OwnTokens:
 def _caller(claims: JobClaims, expires_at: float) -> Caller:
     environment = claims.get("environment")
     return Caller(
-        issuer=OWN_ISSUER,
+        issuer=claims.get("issuer", OWN_ISSUER),
         project=claims["project"],
-        project_id=claims.get("project_id"),
+        project_id=claims.get("project_id", ""),
         group_ids=tuple(claims.get("group_ids", ())),
         ref=claims.get("ref", ""),
+        ref_type=claims.get("ref_type", ""),
         ref_protected=claims.get("ref_protected", False) is True,
+        is_fork=claims.get("is_fork", False) is True,
         environment=environment
         and Environment(environment["name"], environment.get("slug", ""), environment.get("tier", "")),
-        pipeline_id=claims.get("pipeline_id"),
-        job_id=claims.get("job_id"),
+        pipeline_id=claims.get("pipeline_id", ""),
+        job_id=claims.get("job_id", ""),
         username=claims.get("username", ""),
-        user_id=claims.get("user_id"),
+        user_id=claims.get("user_id", ""),
+        roles=tuple(claims.get("roles", ())),
         expires_at=expires_at,
+        is_public_issuer=claims.get("is_public_issuer", False) is True,
+        speaks_gitlab=claims.get("speaks_gitlab", "issuer" not in claims) is True,
     )

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from kas.http_door import DoorLimits, open_door, plain
 from kas.metrics import Door, Metrics
 
-LIMITS = DoorLimits(head_s=0.2, request_s=0.3, keep_alive_s=5, max_connections=4)
+LIMITS = DoorLimits(head_s=0.2, request_s=0.3, keep_alive_s=5, max_connections=4, max_body_bytes=1000)
 
 
 class Client:
@@ -57,11 +57,14 @@ async def client():
     async def broken(request):
         raise RuntimeError("a secret")
 
+    async def take(request):
+        return plain(f"{len(await request.read())}\n")
+
     metrics = Metrics(CollectorRegistry())
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     routes = {"/hello": hello, "/slow": slow, "/broken": broken}
-    async with open_door(Door.MANAGEMENT, routes, listener, metrics.doors, limits=LIMITS):
+    async with open_door(Door.MANAGEMENT, routes, listener, metrics.doors, posts={"/take": take}, limits=LIMITS):
         yield Client(port, metrics)
 
 
@@ -215,3 +218,30 @@ async def test_nothing_is_left_when_the_door_closes():
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_post_gets_the_whole_body_by_length_or_in_chunks(client):
+    by_length = get("/take", "Content-Length: 5", method="POST", body="hello")
+    assert (await client.say(by_length)).endswith(b"\r\n\r\n5\n")
+    chunked = get("/take", "Transfer-Encoding: chunked", method="POST", body="3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
+    assert (await client.say(chunked)).endswith(b"\r\n\r\n7\n")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (get("/take", "Content-Length: 1001", method="POST", body="x" * 1001), b"413"),
+        (get("/take", "Content-Length: 99999999999", method="POST"), b"413"),
+        (get("/take", "Transfer-Encoding: chunked", method="POST", body=f"3e9\r\n{'x' * 1001}\r\n0\r\n\r\n"), b"413"),
+        (get("/take", "Content-Length: 5", "Content-Encoding: gzip", method="POST", body="hello"), b"415"),
+        (get("/take"), b"405"),
+        (get("/take", "Content-Length: 5", method="PUT", body="hello"), b"400"),
+        (get("/hello", "Content-Length: 5", method="POST", body="hello"), b"400"),
+    ],
+)
+async def test_a_body_that_is_too_large_or_not_wanted_is_refused(client, request_bytes, status):
+    assert (await client.say(request_bytes)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(client):
+    assert await client.say(get("/take", "Content-Length: 5", method="POST", body="he")) == b""

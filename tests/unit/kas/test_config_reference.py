@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from kas import config_reference
-from kas.config import Config, ConfigurationRepository, Section, Tls, load_config
+from kas.config import Config, ConfigurationRepository, GitlabIssuer, OidcIssuer, Section, Tls, load_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,7 +46,7 @@ def test_the_example_with_every_comment_uncommented_is_valid(tmp_path: Path):
     assert config.database.password_file is not None
 
 
-@pytest.mark.parametrize("model", [Config, Tls, ConfigurationRepository])
+@pytest.mark.parametrize("model", [Config, Tls, ConfigurationRepository, GitlabIssuer, OidcIssuer])
 def test_every_option_is_documented_with_a_default_and_a_reason(model: type[Section]):
     text = config_reference.markdown()
     for path, field in options(model):

@@ -86,7 +86,7 @@ async def world(tmp_path: Path):
 
 
 async def test_a_job_gets_a_context_for_each_agent_that_it_may_use(world):
-    token = await world.token("group/app", project_id=1, job_id=2, pipeline_id=3, username="ana")
+    token = await world.token("group/app", project_id="1", job_id="2", pipeline_id="3", username="ana")
 
     status, headers, body = await world.get(f"Authorization: Bearer {token}")
 

@@ -48,7 +48,7 @@ class World:
         )
 
     def caller(self, project: str = "group/app", ttl_s: float = 3600) -> Caller:
-        return Caller(issuer="kas", project=project, job_id=12, expires_at=self.unix + ttl_s)
+        return Caller(issuer="kas", project=project, job_id="12", expires_at=self.unix + ttl_s)
 
     def pass_s(self, seconds: float) -> None:
         self.monotonic += seconds

@@ -159,12 +159,13 @@ def caller_of(case: Case) -> Caller:
     return Caller(
         issuer="kas",
         project=case.project,
-        project_id=1,
+        project_id="1",
         ref_protected=case.protected,
         environment=environment,
-        pipeline_id=11,
-        job_id=12,
+        pipeline_id="11",
+        job_id="12",
         username="ana",
+        speaks_gitlab=True,
     )
 
 
@@ -205,7 +206,7 @@ def test_what_ci_job_needs_and_the_token_lacks_is_a_denial_that_names_it():
     config = AgentConfig(
         projects={"g/p": (Entry("ci_access.projects[0], line 3", "g/p", AsJob()), Entry("w", "g/p", AsAgent()))}
     )
-    verdict = decide(Caller(issuer="kas", project="g/p", project_id=1), AGENT, config)
+    verdict = decide(Caller(issuer="kas", project="g/p", project_id="1"), AGENT, config)
     assert verdict == Denial(
         "access_as: ci_job cannot be used: the token has no job id", "ci_access.projects[0], line 3"
     )
@@ -263,15 +264,15 @@ CALLERS = st.builds(
     Caller,
     issuer=st.just("kas"),
     project=PATHS,
-    project_id=st.sampled_from([None, 1]),
-    group_ids=st.lists(st.integers(1, 9), max_size=2).map(tuple),
+    project_id=st.sampled_from(["", "1"]),
+    group_ids=st.lists(st.sampled_from("123"), max_size=2).map(tuple),
     ref_protected=st.booleans(),
     environment=st.none() | st.builds(Environment, NAMES, st.sampled_from(["", "s"]), st.sampled_from(["", "t"])),
-    pipeline_id=st.sampled_from([None, 2]),
-    job_id=st.sampled_from([None, 3]),
+    pipeline_id=st.sampled_from(["", "2"]),
+    job_id=st.sampled_from(["", "3"]),
     username=st.sampled_from(["", "ana"]),
 )
-AGENTS = st.builds(AgentRef, st.just(7), PATHS, st.just("prod"), issuer=st.just("kas"), project_id=st.none())
+AGENTS = st.builds(AgentRef, st.just(7), PATHS, st.just("prod"), issuer=st.just("kas"), project_id=st.just(""))
 
 
 def all_entries(config: AgentConfig) -> list[Entry]:

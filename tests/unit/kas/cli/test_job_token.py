@@ -26,15 +26,16 @@ def test_every_claim_can_be_made(kas: Kas):
     outcome = kas("job-token", "issue", "--project", "shop/web", *ALL_CLAIMS, "-o", "json")
     assert outcome.json["claims"] == {
         "project": "shop/web",
-        "project_id": 17,
-        "group_ids": [5, 4],
+        "project_id": "17",
+        "group_ids": ["5", "4"],
         "ref": "main",
+        "ref_type": "branch",
         "ref_protected": True,
         "environment": {"name": "production/eu", "slug": "production-eu", "tier": "production"},
-        "pipeline_id": 3,
-        "job_id": 9,
+        "pipeline_id": "3",
+        "job_id": "9",
         "username": "käthe",
-        "user_id": 2,
+        "user_id": "2",
     }
     assert outcome.json["token"].startswith("kasjob-")
 
@@ -76,7 +77,7 @@ def test_list_and_revoke_by_id(kas: Kas):
     assert kas("job-token", "list").out == "No job token is in force.\n"
     token = kas("job-token", "issue", "--project", "shop/web", "--job-id", "9").out.strip()
     rows = kas("job-token", "list", "-o", "json").json
-    assert [(row["id"], row["claims"]["job_id"]) for row in rows] == [(1, 9)]
+    assert [(row["id"], row["claims"]["job_id"]) for row in rows] == [(1, "9")]
     assert token not in kas("job-token", "list").out
     assert kas("job-token", "revoke", "1").out == "Revoked job token 1.\n"
     assert kas("job-token", "list", "-o", "json").json == []

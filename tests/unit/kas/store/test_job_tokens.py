@@ -10,15 +10,15 @@ from tests.fakes.clock import Time
 
 CLAIMS: JobClaims = {
     "project": "group/project",
-    "project_id": 17,
-    "group_ids": [5, 4],
+    "project_id": "17",
+    "group_ids": ["5", "4"],
     "ref": "main",
     "ref_protected": True,
     "environment": {"name": "production/eu", "slug": "production-eu", "tier": "production"},
-    "pipeline_id": 3,
-    "job_id": 9,
+    "pipeline_id": "3",
+    "job_id": "9",
     "username": "käthe",
-    "user_id": 2,
+    "user_id": "2",
 }
 
 
@@ -77,7 +77,7 @@ async def test_an_agent_token_is_no_job_token(store: Store):
     [
         ({"project": "p"}, 900, "is not a project"),
         ({"project": "g/p"}, 0, "a second at least"),
-        ({"project": "g/p", "group_ids": list(range(10_000))}, 900, "leave out groups"),
+        ({"project": "g/p", "group_ids": [str(n) for n in range(10_000)]}, 900, "leave out groups"),
     ],
 )
 async def test_claims_that_cannot_be_meant_are_refused(store: Store, claims: JobClaims, ttl_s: float, said: str):

@@ -27,7 +27,8 @@ def tables(path: Path) -> list[tuple[Any, ...]]:
         ).fetchall()
     connection.close()
     return [
-        (kind, name, re.sub(r"\s+", " ", sql or "").replace("( ", "(").replace(" )", ")")) for kind, name, sql in rows
+        (kind, name, re.sub(r"\s+", " ", sql or "").replace("( ", "(").replace(" )", ")").replace(" ,", ","))
+        for kind, name, sql in rows
     ]
 
 

@@ -25,38 +25,39 @@ async def store(tmp_path):
 async def test_every_claim_reaches_the_caller(store):
     claims: JobClaims = {
         "project": "group/sub/app",
-        "project_id": 42,
-        "group_ids": [5, 3],
+        "project_id": "42",
+        "group_ids": ["5", "3"],
         "ref": "main",
         "ref_protected": True,
         "environment": {"name": "prod/eu", "slug": "prod-eu", "tier": "production"},
-        "pipeline_id": 900,
-        "job_id": 1234,
+        "pipeline_id": "900",
+        "job_id": "1234",
         "username": "ana",
-        "user_id": 9,
+        "user_id": "9",
     }
     token = await store.job_tokens.issue(claims, 900)
 
     assert await OwnTokens(store.job_tokens).caller(token.encode()) == Caller(
         issuer="kas",
         project="group/sub/app",
-        project_id=42,
-        group_ids=(5, 3),
+        project_id="42",
+        group_ids=("5", "3"),
         ref="main",
         ref_protected=True,
         environment=Environment("prod/eu", "prod-eu", "production"),
-        pipeline_id=900,
-        job_id=1234,
+        pipeline_id="900",
+        job_id="1234",
         username="ana",
-        user_id=9,
+        user_id="9",
         expires_at=1_700_000_900.0,
+        speaks_gitlab=True,
     )
 
 
 async def test_what_a_token_does_not_say_is_not_known(store):
     token = await store.job_tokens.issue({"project": "group/app"}, 900)
     assert await OwnTokens(store.job_tokens).caller(token.encode()) == Caller(
-        issuer="kas", project="group/app", expires_at=1_700_000_900.0
+        issuer="kas", project="group/app", expires_at=1_700_000_900.0, speaks_gitlab=True
     )
 
 
