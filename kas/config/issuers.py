@@ -66,7 +66,7 @@ class _Issuer(Section):
 class GitlabIssuer(_Issuer):
     """A GitLab: its jobs' CI_JOB_TOKEN, and its ID tokens where `audience` is set."""
 
-    type: Literal["gitlab"] = Field(description="`gitlab`")
+    type: Literal["gitlab"] = Field(description="What kind of issuer this is.")
     url: HttpsUrl = Field(description="Of the instance, like https://gitlab.example.com.")
     audience: str | None = option(
         None,
