@@ -28,9 +28,11 @@ class JobIsOver(Unauthenticated):
 class AccessDenied(KasError):
     """This job may not use this agent."""
 
-    def __init__(self, *args: object, why: str = "") -> None:
+    def __init__(self, *args: object, why: str = "", told: str = "", caller: object = None) -> None:
         super().__init__(*args)
         self.why = why  # for the operator's log; never said to the caller
+        self.told = told  # what the caller may know of it
+        self.caller = caller  # a kas.access.caller.Caller, for logs and audit
 
 
 class IssuerUnavailable(KasError):

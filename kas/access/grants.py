@@ -1,12 +1,16 @@
-"""What deciding comes to: a grant with the identity to act as, or a denial with its reason."""
+"""What deciding comes to: access with the identity to act as, or a denial with its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from kas.access.caller import OWN_ISSUER, Caller
+from kas.access.requests import action_of, allows
+from kas.agent_config.entries import Allow
+from kastunnel.http.classify import RequestInfo
 from kastunnel.link.frames import AsAgent, Impersonate
 
 
@@ -40,7 +44,38 @@ class Grant:
 
 
 class Denial(NamedTuple):
-    """The caller may not use the agent. For the operator's eyes: callers are told nothing but no."""
+    """The caller may not. ``reason`` and ``rule`` are for the operator's eyes; for the caller's too where it ``may_know``."""
 
     reason: str
     rule: str = ""
+    may_know: bool = False
+
+
+class Candidate(NamedTuple):
+    """An entry that lets the job in, for requests that its ``allow`` lets through (None: all); a denial where it cannot be used."""
+
+    allow: tuple[Allow, ...] | None
+    verdict: Grant | Denial
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a caller may do with an agent: the entries of the source that decides, in the order of the file; never none."""
+
+    caller: Caller
+    candidates: tuple[Candidate, ...]
+    expires_at: float = inf  # unix seconds: from then on it must be decided anew
+
+    def grant_for(self, info: RequestInfo | None) -> Grant | Denial:
+        """The first entry that lets this request through decides alone: identities are never mixed."""
+        for allow, verdict in self.candidates:
+            if allow is None or allows(allow, info):
+                return verdict
+        said = "this request" if info is None else str(action_of(info))
+        rules = ", ".join(verdict.rule for _, verdict in self.candidates[:8])
+        return Denial(f"`allow` does not cover {said}", rules, may_know=True)
+
+    @property
+    def first(self) -> Grant | None:
+        """Of the first entry: whose namespace the job's context gets."""
+        return next((verdict for _, verdict in self.candidates if isinstance(verdict, Grant)), None)

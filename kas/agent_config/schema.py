@@ -7,88 +7,22 @@ without content, an identity that a header cannot carry).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kas import located_yaml
-from kas.agent_config.entries import AccessAs, AgentConfig, AsJob, Entry
+from kas.agent_config import values
+from kas.agent_config.entries import AccessAs, AgentConfig, Allow, AsJob, AsUser, Entry
 from kas.located_yaml import Located
 from kas.names import check_project
 from kastunnel.link.frames import AsAgent, Impersonate
 
 MAX_FILE_BYTES = 128 * 1024  # GitLab's own limit
 MAX_GROUPS = 1000
-MAX_NAME_CHARACTERS = 512
 MAX_IDENTITY_CHARACTERS = 64 * 1024  # an API server takes 1 MiB of headers; the token and the rest need room too
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_EXTRA_KEY = re.compile(r"[!-$&-@\[-~]+")  # visible, no upper case (the API server folds it), no % (it decodes that)
-
-
-def _identity_name(name: str, info: ValidationInfo) -> str:
-    _header_value(name)
-    if name.startswith("system:") and not (info.context or {}).get("allow_system_identities", False):
-        raise ValueError(
-            "names that begin with 'system:' are refused: they are Kubernetes' own "
-            "(the operator of kas can allow them: access.allow_system_identities)"
-        )
-    return name
-
-
-def _group_name(name: str, info: ValidationInfo) -> str:
-    if "," in name:
-        raise ValueError("a group must not contain a comma: on the way to the API server it could be read as two")
-    return _identity_name(name, info)
-
-
-def _header_value(text: str) -> str:
-    if not text:
-        raise ValueError("this must not be empty")
-    if len(text) > MAX_NAME_CHARACTERS:
-        raise ValueError(f"at most {MAX_NAME_CHARACTERS} characters were expected")
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("only visible ASCII characters were expected: this travels in an HTTP header")
-    if text != text.strip():
-        raise ValueError("no blank was expected at the beginning or end: HTTP would drop it")
-    return text
-
-
-def _extra_key(key: str) -> str:
-    _header_value(key)
-    if not _EXTRA_KEY.fullmatch(key):
-        raise ValueError("a key in lower case without blanks and '%' was expected, for example example.com/team")
-    return key
-
-
-def _namespace(name: str) -> str:
-    if name and (len(name) > 63 or not _NAMESPACE.fullmatch(name)):
-        raise ValueError(
-            "a namespace was expected: at most 63 lower-case letters, digits and '-', no '-' at either end"
-        )
-    return name
-
-
-def _environment(pattern: str) -> str:
-    if not pattern or len(pattern) > 255 or not pattern.isprintable():
-        raise ValueError("the name of an environment was expected, with '*' for any characters")
-    return pattern
-
-
-def _group_path(path: str) -> str:
-    try:
-        check_project(f"{path}/project")
-    except ValueError:
-        raise ValueError(
-            "the path of a group was expected: GROUP or GROUP/SUBGROUP, without '/' at either end"
-        ) from None
-    return path
-
-
-def _nothing_is_empty(empty: Any) -> BeforeValidator:
-    """A key with nothing behind it means the same as no key. Only where that cannot widen access."""
-    return BeforeValidator(lambda value: empty if value is None else value)
 
 
 class FileSection(BaseModel):
@@ -104,16 +38,16 @@ class Nothing(FileSection):
 class ExtraValues(FileSection):
     """One key of the identity's extra values."""
 
-    key: Annotated[str, AfterValidator(_extra_key)]
-    val: list[Annotated[str, AfterValidator(_header_value)]] = Field(min_length=1)
+    key: Annotated[str, AfterValidator(values.extra_key)]
+    val: list[Annotated[str, AfterValidator(values.header_value)]] = Field(min_length=1)
 
 
 class StaticIdentity(FileSection):
     """``impersonate``: an identity written in the file."""
 
-    username: Annotated[str, AfterValidator(_identity_name)]
-    uid: Annotated[str, AfterValidator(_header_value)] | None = None
-    groups: list[Annotated[str, AfterValidator(_group_name)]] = Field(default=[], max_length=MAX_GROUPS)
+    username: Annotated[str, AfterValidator(values.identity_name)]
+    uid: Annotated[str, AfterValidator(values.header_value)] | None = None
+    groups: list[Annotated[str, AfterValidator(values.group_name)]] = Field(default=[], max_length=MAX_GROUPS)
     extra: list[ExtraValues] = []
 
     @model_validator(mode="after")
@@ -132,55 +66,131 @@ class Access(FileSection):
 
     agent: Nothing | None = None
     ci_job: Nothing | None = None
+    ci_user: Nothing | None = None
     impersonate: StaticIdentity | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         given = [name for name in self.model_fields_set if getattr(self, name) is not None]
         if len(given) != 1 or len(self.model_fields_set) != 1:
-            raise ValueError("exactly one of 'agent: {}', 'ci_job: {}' and 'impersonate: {username: …}' was expected")
+            raise ValueError(
+                "exactly one of 'agent: {}', 'ci_job: {}', 'ci_user: {}' and 'impersonate: {username: …}' was expected"
+            )
+        return self
+
+
+class AllowItem(FileSection):
+    """One item of ``allow``: resources, or paths that are none."""
+
+    verbs: list[Annotated[str, AfterValidator(values.verb)]] = Field(min_length=1)
+    resources: list[Annotated[str, AfterValidator(values.resource)]] = []
+    namespaces: list[Annotated[str, AfterValidator(values.namespace_pattern)]] = []
+    paths: list[Annotated[str, AfterValidator(values.path_pattern)]] = []
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.resources) == bool(self.paths):
+            raise ValueError("either resources or paths was expected, with at least one item")
+        if "namespaces" in self.model_fields_set and not self.namespaces:
+            raise ValueError("namespaces is empty: name at least one, or remove the key to allow every namespace")
+        if self.paths and self.namespaces:
+            raise ValueError("namespaces belong to resources: a path lies in none")
         return self
 
 
 class _FileEntry(FileSection):
-    default_namespace: Annotated[str, AfterValidator(_namespace), _nothing_is_empty("")] = ""
-    environments: list[Annotated[str, AfterValidator(_environment)]] = []
+    default_namespace: Annotated[str, AfterValidator(values.namespace), values.nothing_is_empty("")] = ""
+    environments: list[Annotated[str, AfterValidator(values.environment)]] = []
     protected_branches_only: bool = False
     access_as: Access = Access(agent=Nothing())
+    issuer: Annotated[str, AfterValidator(values.issuer)] | None = None
+    refs: list[Annotated[str, AfterValidator(values.ref)]] = []
+    forks: bool = False
+    expires: Annotated[str, AfterValidator(values.expiry)] | None = None
+    allow: list[AllowItem] | None = None
     resource_management: Any = None
     annotations: Any = None
 
     @model_validator(mode="after")
-    def _environments_say_something(self) -> Self:
-        if "environments" in self.model_fields_set and not self.environments:
-            raise ValueError("environments is empty: name at least one, or remove the key to let every job in")
+    def _nothing_is_left_open(self) -> Self:
+        given = self.model_fields_set
+        for name in ("environments", "refs"):
+            if name in given and not getattr(self, name):
+                raise ValueError(f"{name} is empty: name at least one, or remove the key to let every job in")
+        for name in ("issuer", "expires", "allow"):
+            if name in given and getattr(self, name) is None:
+                raise ValueError(f"{name} has no value: give one, or remove the key")
+        if self.allow is not None and not self.allow:
+            raise ValueError("allow is empty: name what is allowed, or remove the key to leave that to the cluster")
         return self
+
+    @property
+    def path(self) -> str:
+        """Of the project or group; empty for the whole instance."""
+        return ""
+
+    @property
+    def immutable_id(self) -> str:
+        """Of the project or group."""
+        return ""
 
 
 class ProjectEntry(_FileEntry):
     """One project that may use the agent."""
 
     id: Annotated[str, AfterValidator(check_project)]
+    project_id: Annotated[str, AfterValidator(values.immutable_id)] = ""
+
+    @property
+    def path(self) -> str:
+        """See _FileEntry."""
+        return self.id
+
+    @property
+    def immutable_id(self) -> str:
+        """See _FileEntry."""
+        return self.project_id
 
 
 class GroupEntry(_FileEntry):
     """One group whose projects, at any depth, may use the agent."""
 
-    id: Annotated[str, AfterValidator(_group_path)]
+    id: Annotated[str, AfterValidator(values.group_path)]
+    group_id: Annotated[str, AfterValidator(values.immutable_id)] = ""
+
+    @property
+    def path(self) -> str:
+        """See _FileEntry."""
+        return self.id
+
+    @property
+    def immutable_id(self) -> str:
+        """See _FileEntry."""
+        return self.group_id
+
+
+class InstanceEntry(_FileEntry):
+    """Every project of the issuer; not where strangers can have projects there."""
 
 
 class CiAccess(FileSection):
     """Who may use the agent from jobs."""
 
-    projects: Annotated[list[ProjectEntry], _nothing_is_empty([])] = []
-    groups: Annotated[list[GroupEntry], _nothing_is_empty([])] = []
-    instance: Any = None
+    projects: Annotated[list[ProjectEntry], values.nothing_is_empty([])] = []
+    groups: Annotated[list[GroupEntry], values.nothing_is_empty([])] = []
+    instance: InstanceEntry | None = None
+
+    @model_validator(mode="after")
+    def _instance_is_meant(self) -> Self:
+        if "instance" in self.model_fields_set and self.instance is None:
+            raise ValueError("instance has no value: write `instance: {}` to let every project in, or remove the key")
+        return self
 
 
 class ConfigurationFile(FileSection):
     """The whole file."""
 
-    ci_access: Annotated[CiAccess, _nothing_is_empty({})] = CiAccess()
+    ci_access: Annotated[CiAccess, values.nothing_is_empty({})] = CiAccess()
     user_access: Any = None
     gitops: Any = None
     flux: Any = None
@@ -199,29 +209,48 @@ def read_agent_config(
     located = located_yaml.load(text, source, max_bytes)
     context = {"allow_system_identities": allow_system_identities}
     file = located_yaml.validate(ConfigurationFile, located, context)
+    access = file.ci_access
     return AgentConfig(
-        projects=_by_id(_entries(file.ci_access.projects, "projects", located)),
-        groups=_by_id(_entries(file.ci_access.groups, "groups", located)),
+        projects=_by_id(_entries(access.projects, "projects", located)),
+        groups=_by_id(_entries(access.groups, "groups", located)),
+        instance=tuple(_entry(one, ("ci_access", "instance"), located) for one in _given(access.instance)),
         notices=tuple(_notices(file)),
     )
 
 
 def _entries(items: Sequence[ProjectEntry | GroupEntry], source: str, located: Located) -> Iterator[Entry]:
     for index, item in enumerate(items):
-        line = located.values["ci_access", source, index].line
-        yield Entry(
-            where=f"ci_access.{source}[{index}], line {line}",
-            id=item.id,
-            access_as=_access_as(item.access_as),
-            default_namespace=item.default_namespace,
-            environments=tuple(item.environments),
-            protected_branches_only=item.protected_branches_only,
-        )
+        yield _entry(item, ("ci_access", source, index), located)
+
+
+def _entry(item: _FileEntry, place: located_yaml.Path, located: Located) -> Entry:
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    return Entry(
+        where=f"{name}, line {located.values[place].line}",
+        id=item.path,
+        access_as=_access_as(item.access_as),
+        default_namespace=item.default_namespace,
+        environments=tuple(item.environments),
+        protected_branches_only=item.protected_branches_only,
+        issuer=item.issuer or "",
+        immutable_id=item.immutable_id,
+        refs=tuple(item.refs),
+        forks=item.forks,
+        expires_at=inf if item.expires is None else float(item.expires),
+        allow=None if item.allow is None else tuple(map(_allow, item.allow)),
+    )
+
+
+def _allow(item: AllowItem) -> Allow:
+    resources: Any = item.resources  # each was made a Resource
+    return Allow(frozenset(item.verbs), tuple(resources), tuple(item.namespaces), tuple(item.paths))
 
 
 def _access_as(access: Access) -> AccessAs:
     if access.ci_job is not None:
         return AsJob()
+    if access.ci_user is not None:
+        return AsUser()
     if (static := access.impersonate) is not None:
         extra = tuple((one.key, tuple(one.val)) for one in static.extra)
         return Impersonate(static.username, tuple(static.groups), static.uid or "", extra)
@@ -235,13 +264,21 @@ def _by_id(entries: Iterator[Entry]) -> dict[str, tuple[Entry, ...]]:
     return {key: tuple(value) for key, value in found.items()}
 
 
+def _given(one: InstanceEntry | None) -> list[InstanceEntry]:
+    return [] if one is None else [one]
+
+
 def _notices(file: ConfigurationFile) -> Iterator[str]:
     for name in type(file).model_fields:
         if name != "ci_access" and name in file.model_fields_set:
             yield f"{name}: accepted, does nothing here"
-    if "instance" in file.ci_access.model_fields_set:
-        yield "ci_access.instance: accepted, lets nobody in here"
-    for source in ("projects", "groups"):
+    access = file.ci_access
+    sources: dict[str, Sequence[_FileEntry]] = {
+        "projects[]": access.projects,
+        "groups[]": access.groups,
+        "instance": _given(access.instance),
+    }
+    for source, entries in sources.items():
         for name in ("resource_management", "annotations"):
-            if any(name in entry.model_fields_set for entry in getattr(file.ci_access, source)):
-                yield f"ci_access.{source}[].{name}: accepted, does nothing here"
+            if any(name in entry.model_fields_set for entry in entries):
+                yield f"ci_access.{source}.{name}: accepted, does nothing here"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kas.access.grants import Grant
+from kas.access.gate import access_denied
+from kas.access.grants import Access, Denial, Grant
 from kas.kubernetes_api import origins
 from kas.kubernetes_api.credentials import read_credential
 from kas.kubernetes_api.impersonation import read_identity
@@ -33,6 +34,7 @@ class Judged(NamedTuple):
     """An admitted request, ready for a link."""
 
     wanted: Open
+    grant: Grant
     info: RequestInfo | None
     is_long_running: bool
     limit_s: float
@@ -59,12 +61,13 @@ def read_wish(head: RequestHead) -> Wish:
 
 
 def judge(
-    head: RequestHead, wish: Wish, grant: Grant, reader: RequestReader, settings: DoorSettings, request_id: str
+    head: RequestHead, wish: Wish, access: Access, reader: RequestReader, settings: DoorSettings, request_id: str
 ) -> Judged:
-    """Raises Refused for what the grant does not cover; BadMessage where the beginning of the body is broken."""
-    identity = _own_identity(head, grant, settings) if head.impersonation else grant.identity
+    """Raises AccessDenied or Refused for what the access does not cover; BadMessage where the beginning of the body is broken."""
     target = wish.target
     info = request_info(head.method, target)
+    grant = granted(access, info)
+    identity = _own_identity(head, grant, settings) if head.impersonation else grant.identity
     is_upgrade = head.upgrade is not None
     is_long_running = is_upgrade or (info is not None and info.is_long_running)
     length = head.body_length
@@ -92,7 +95,15 @@ def judge(
         request_id,
         grant.labels,
     )
-    return Judged(wanted, info, is_long_running, limit_s, None if length is not None else max_body, rest)
+    return Judged(wanted, grant, info, is_long_running, limit_s, None if length is not None else max_body, rest)
+
+
+def granted(access: Access, info: RequestInfo | None) -> Grant:
+    """What the access gives for this request. Raises AccessDenied."""
+    verdict = access.grant_for(info)
+    if isinstance(verdict, Denial):
+        raise access_denied(access.caller, verdict)
+    return verdict
 
 
 def _own_identity(head: RequestHead, grant: Grant, settings: DoorSettings) -> Impersonate:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from kas.access.grants import Grant
+from kas.access.caller import Caller
+from kas.access.grants import Access, Grant
 from kas.errors import AccessDenied, KasError
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
@@ -27,6 +28,8 @@ class CarriedRequest:
 
     # Only what most requests need is set when it is made: these are the defaults of the rest.
     wish: Wish | None = None
+    caller: Caller | None = None  # also of a request that was denied
+    access: Access | None = None
     grant: Grant | None = None
     judged: Judged | None = None
     exchange: Exchange | None = None
@@ -56,7 +59,11 @@ class CarriedRequest:
     def _refuse(self, error: Refused | KasError) -> None:
         reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
         outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
-        reason = error.why if isinstance(error, AccessDenied) else ""
+        reason = ""
+        if isinstance(error, AccessDenied):
+            reason = error.why
+            if isinstance(error.caller, Caller):
+                self.caller = error.caller
         self._fail(reply, outcome, Code.CANCELLED, "kas", reason)
 
     def _refuse_message(self, bad: BadMessage) -> None:

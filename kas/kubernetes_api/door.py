@@ -17,6 +17,7 @@ from typing import Self
 
 from kas.errors import AccessDenied, IssuerUnavailable, KasError, Unauthenticated
 from kas.kubernetes_api import request_log
+from kas.kubernetes_api.admission import Wish
 from kas.kubernetes_api.connection import Connection
 from kas.kubernetes_api.ports import AccessGate, Upstream
 from kas.kubernetes_api.relay import Relay
@@ -265,24 +266,19 @@ class KubernetesApiDoor:
             relay = connection.relay
             if relay is None or relay.started > young or relay in self._rechecking:
                 continue
-            wish, grant = relay.wish, relay.grant
-            if wish is None or grant is None:
+            wish = relay.wish
+            if wish is None or relay.access is None:
                 continue
-            newest = self.gate.admitted(wish.agent_id, wish.token)
+            newest = self.gate.admitted(wish.agent_id, wish.token, is_open=True)
             if newest is None:
                 self._rechecking.add(relay)
-                self.tasks.spawn(self._ask_again(relay), name="recheck")
-            elif newest is not grant and newest.identity != grant.identity:
-                relay.end_access(AccessDenied())
+                self.tasks.spawn(self._ask_again(relay, wish), name="recheck")
+            else:
+                relay.recheck(newest)
 
-    async def _ask_again(self, relay: Relay) -> None:
-        wish, grant = relay.wish, relay.grant
+    async def _ask_again(self, relay: Relay, wish: Wish) -> None:
         try:
-            if wish is None or grant is None:
-                return
-            newest = await self.gate.admit(wish.agent_id, wish.token)
-            if newest.identity != grant.identity:
-                relay.end_access(AccessDenied())
+            relay.recheck(await self.gate.admit(wish.agent_id, wish.token, is_open=True))
         except (Unauthenticated, AccessDenied) as error:
             relay.end_access(error)
         except IssuerUnavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kas.access.grants import Grant
+from kas.access.grants import Access
 from kastunnel.link.frames import Open
 from kastunnel.link.handler import Exchange, Handler
 
@@ -12,11 +12,11 @@ from kastunnel.link.handler import Exchange, Handler
 class AccessGate(Protocol):
     """Who may: kas.access.gate.Gate."""
 
-    def admitted(self, agent_id: int, token: bytes) -> Grant | None:
-        """The grant if it is known, at once; None: ask ``admit``."""
+    def admitted(self, agent_id: int, token: bytes, *, is_open: bool = False) -> Access | None:
+        """The access if it is known, at once; None: ask ``admit``. ``is_open``: for a stream that goes on."""
 
-    async def admit(self, agent_id: int, token: bytes) -> Grant:
-        """The grant. Raises Unauthenticated, AccessDenied, IssuerUnavailable."""
+    async def admit(self, agent_id: int, token: bytes, *, is_open: bool = False) -> Access:
+        """The access. Raises Unauthenticated, AccessDenied, IssuerUnavailable."""
 
 
 class Upstream(Protocol):

@@ -6,8 +6,8 @@ what is not known yet (a token, a link) costs a task, owned by the door.
 
 from __future__ import annotations
 
-from kas.access.grants import Grant
-from kas.errors import KasError
+from kas.access.grants import Access
+from kas.errors import AccessDenied, KasError
 from kas.kubernetes_api import admission, origins, replies, request_log
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
@@ -45,12 +45,12 @@ class Relay(CarriedRequest):
                 self._answer_options()
                 return
             wish = self.wish = admission.read_wish(head)
-            grant = door.gate.admitted(wish.agent_id, wish.token)
-            if grant is None:
+            access = door.gate.admitted(wish.agent_id, wish.token)
+            if access is None:
                 self.connection.wait_for(Waiting.ANSWER, door.settings.response_head_s)
                 self.task = door.tasks.spawn(self._ask(wish), name="admit")
             else:
-                self._dispatch(self._judge(wish, grant))
+                self._dispatch(self._judge(wish, access))
         except (Refused, KasError) as error:
             self._refuse(error)
         except BadMessage as bad:
@@ -58,22 +58,24 @@ class Relay(CarriedRequest):
 
     async def _ask(self, wish: Wish) -> None:
         try:
-            grant = await self.door.gate.admit(wish.agent_id, wish.token)
-            self._dispatch(self._judge(wish, grant))
+            access = await self.door.gate.admit(wish.agent_id, wish.token)
+            self._dispatch(self._judge(wish, access))
         except (Refused, KasError) as error:
             self._refuse(error)
         except BadMessage as bad:
             self._refuse_message(bad)
 
-    def _judge(self, wish: Wish, grant: Grant) -> Judged:
-        self.grant = grant
+    def _judge(self, wish: Wish, access: Access) -> Judged:
+        self.access = access
+        self.caller = access.caller
         connection = self.connection
         door = self.door
         if not connection.is_authenticated:
             door.authenticated(connection)
         judged = self.judged = admission.judge(
-            self.head, wish, grant, connection.reader, door.settings, self.request_id
+            self.head, wish, access, connection.reader, door.settings, self.request_id
         )
+        self.grant = judged.grant
         return judged
 
     def _dispatch(self, judged: Judged) -> None:
@@ -206,8 +208,20 @@ class Relay(CarriedRequest):
             self.exchange.reset(Code.CANCELLED, "the client has gone", hop=Hop.CALLER)
             self._over(Outcome.ANSWERED)
 
+    def recheck(self, access: Access) -> None:
+        """Go on if the newest ``access`` gives this request the same identity as before; else end it, also in its midst."""
+        if access is self.access or self.judged is None or self.grant is None:
+            return
+        try:
+            grant = admission.granted(access, self.judged.info)
+            if grant.identity != self.grant.identity:
+                raise AccessDenied(why=f"{access.caller}: the request would now act as somebody else ({grant.rule})")
+            self.access = access
+        except AccessDenied as denied:
+            self.end_access(denied)
+
     def end_access(self, error: KasError) -> None:
-        """What this request was granted holds no longer: end it, also in its midst."""
+        """What this request was granted holds no longer."""
         self._fail(replies.for_error(error), Outcome.REFUSED, Code.ACCESS_ENDED, "kas")
 
     def end_now(self) -> None:

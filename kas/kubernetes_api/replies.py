@@ -117,8 +117,13 @@ _READS = frozenset({b"GET", b"HEAD"})
 
 
 def for_error(error: KasError) -> Reply:
-    """The reply to the nearest known class of ``error``; its own message stays in the log."""
-    return next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    """The reply to the nearest known class of ``error``. Its own message stays in the log, but for what the caller may know."""
+    reply = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    if isinstance(error, errors.AccessDenied) and error.told:
+        return reply._replace(text=f"this job may not do this: {error.told}")
+    if isinstance(error, errors.Unauthenticated) and error.args:
+        return reply._replace(text=str(error))
+    return reply
 
 
 def for_reset(reset: Reset, method: bytes) -> Reply:

@@ -81,10 +81,11 @@ def _about(request: CarriedRequest) -> Fields:
     }
     if request.wish is not None:
         said["agent_id"] = request.wish.agent_id
+    if (caller := request.caller) is not None:
+        said["project"] = caller.project
+        said["caller"] = str(caller)
     if (grant := request.grant) is not None:
         said["agent"] = str(grant.agent)
-        said["project"] = grant.caller.project
-        said["caller"] = str(grant.caller)
         said["rule"] = grant.rule
     if request.judged is not None and (info := request.judged.info) is not None and info.is_resource_request:
         said["verb"] = info.verb

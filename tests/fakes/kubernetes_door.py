@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from kas.access.caller import Caller
-from kas.access.grants import AgentRef, Grant
+from kas.access.grants import Access, AgentRef, Candidate, Grant
 from kas.errors import AgentNotConnected, KasError, Unauthenticated
 from kastunnel.link.frames import AsAgent, Code, Head, Headers, Hop, Impersonate, Open, Reset, Uid
 from kastunnel.link.handler import Exchange, Handler
@@ -24,6 +24,11 @@ def grant(agent_id: int = 1, identity: AsAgent | Impersonate | None = None) -> G
     return Grant(caller, agent, identity or AsAgent(), "default", "ci_access.projects[0]", {"job": "7"})
 
 
+def access(of: Grant) -> Access:
+    """To everything, with this grant."""
+    return Access(of.caller, (Candidate(None, of),))
+
+
 class FakeGate:
     """Knows ``grants`` by agent id and token. ``is_warm``: at once; else only ``admit`` does, when ``open`` is set."""
 
@@ -35,17 +40,18 @@ class FakeGate:
         self.error: KasError | None = None
         self.asked: list[tuple[int, bytes]] = []
 
-    def admitted(self, agent_id: int, token: bytes) -> Grant | None:
+    def admitted(self, agent_id: int, token: bytes, *, is_open: bool = False) -> Access | None:
         self.asked.append((agent_id, token))
-        return self.grants.get((agent_id, token)) if self.is_warm else None
+        found = self.grants.get((agent_id, token)) if self.is_warm else None
+        return None if found is None else access(found)
 
-    async def admit(self, agent_id: int, token: bytes) -> Grant:
+    async def admit(self, agent_id: int, token: bytes, *, is_open: bool = False) -> Access:
         await self.open.wait()
         if self.error is not None:
             raise self.error
         if (agent_id, token) not in self.grants:
             raise Unauthenticated
-        return self.grants[agent_id, token]
+        return access(self.grants[agent_id, token])
 
 
 class FakeOpenExchange:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -13,7 +14,7 @@ from kas.access.gate import Gate
 from kas.access.grants import AgentRef
 from kas.agent_config.entries import EMPTY, AgentConfig
 from kas.agent_config.schema import read_agent_config
-from kas.errors import AccessDenied, IssuerUnavailable, Unauthenticated
+from kas.errors import AccessDenied, IssuerUnavailable, JobIsOver, Unauthenticated
 from kas.metrics import GateMetrics
 from kas.store.records import Change, ChangeKind
 
@@ -32,6 +33,7 @@ class World:
         self.tokens: dict[bytes, Caller] = {TOKEN: self.caller()}
         self.asked: list[bytes] = []
         self.down = False
+        self.refusal: Unauthenticated | None = None
         self.hold: asyncio.Event | None = None
         self.agents = {agent.id: agent for agent in (OWN, SHARED, CLOSED)}
         self.configs: dict[int, AgentConfig] = {1: EMPTY, 2: shared_with("group/app"), 3: EMPTY}
@@ -63,6 +65,8 @@ class World:
             await self.hold.wait()
         if self.down:
             raise IssuerUnavailable("the forge is down")
+        if self.refusal is not None:
+            raise self.refusal
         return answer
 
     # AgentDirectory
@@ -111,7 +115,7 @@ async def test_a_known_token_is_admitted_from_memory(world):
 
     grant = await world.gate.admit(1, TOKEN)
 
-    assert grant.agent == OWN
+    assert grant.first.agent == OWN
     assert world.gate.admitted(1, TOKEN) is grant
     assert world.asked == [TOKEN]
 
@@ -119,7 +123,7 @@ async def test_a_known_token_is_admitted_from_memory(world):
 async def test_another_agent_for_the_same_token_asks_no_issuer_again(world):
     await world.gate.admit(1, TOKEN)
     assert world.gate.admitted(2, TOKEN) is None
-    assert (await world.gate.admit(2, TOKEN)).agent == SHARED
+    assert (await world.gate.admit(2, TOKEN)).first.agent == SHARED
     assert world.asked == [TOKEN]
 
 
@@ -160,7 +164,7 @@ async def test_an_unknown_token_is_remembered_for_ten_seconds(world):
 
     world.pass_s(10)
     world.tokens[b"wrong"] = world.caller()
-    assert (await world.gate.admit(1, b"wrong")).agent == OWN
+    assert (await world.gate.admit(1, b"wrong")).first.agent == OWN
 
 
 @pytest.mark.covers("A-08", "A-16")
@@ -226,7 +230,7 @@ async def test_many_requests_with_one_token_are_one_question(world):
         await asyncio.sleep(0)
         world.hold.set()
     assert world.asked == [TOKEN]
-    assert {task.result().agent for task in tasks} == {OWN, SHARED}
+    assert {task.result().first.agent for task in tasks} == {OWN, SHARED}
 
 
 async def test_all_who_wait_hear_that_the_issuer_is_down_from_one_question(world):
@@ -251,7 +255,7 @@ async def test_a_question_whose_asker_was_cancelled_is_asked_by_the_next(world):
     await asyncio.sleep(0)
     world.hold.set()
 
-    assert (await second).agent == OWN
+    assert (await second).first.agent == OWN
     assert len(world.asked) == 2
     assert first.cancelled()
     assert not world.gate._flights
@@ -325,7 +329,7 @@ async def test_a_flood_of_wrong_tokens_costs_bounded_memory_and_pushes_no_good_o
     for n in range(1000):
         with pytest.raises(Unauthenticated):
             await world.gate.admit(1, b"wrong-%d" % n)
-    assert len(world.gate._unknown) == 100
+    assert len(world.gate._refused) == 100
     assert world.gate.admitted(1, TOKEN) is not None
 
 
@@ -343,7 +347,7 @@ async def test_the_least_recently_used_callers_are_forgotten_first():
 
 async def test_no_token_is_kept(world):
     await world.gate.admit(1, TOKEN)
-    kept = repr([list(world.gate._callers.items()), world.gate._unknown, world.gate._flights])
+    kept = repr([list(world.gate._callers.items()), world.gate._refused, world.gate._flights])
     assert TOKEN.decode() not in kept
 
 
@@ -353,3 +357,70 @@ async def test_without_memory_every_request_asks():
     assert world.gate.admitted(1, TOKEN) is None
     await world.gate.admit(1, TOKEN)
     assert len(world.asked) == 2
+
+
+async def test_an_open_stream_is_asked_about_sooner_where_the_issuer_can_tell_that_a_job_is_over(world):
+    world.tokens[TOKEN] = replace(world.caller(), recheck_s=5)
+    access = await world.gate.admit(1, TOKEN)
+    world.pass_s(4.9)
+    assert world.gate.admitted(1, TOKEN, is_open=True) is access
+    world.pass_s(0.1)
+    assert world.gate.admitted(1, TOKEN) is access
+    assert world.gate.admitted(1, TOKEN, is_open=True) is None
+
+    await world.gate.admit(1, TOKEN, is_open=True)
+    assert len(world.asked) == 2
+    assert world.gate.admitted(1, TOKEN, is_open=True) is not None
+
+
+@pytest.mark.covers("A-09")
+async def test_a_job_that_is_over_ends_the_access_of_new_requests_too_and_says_so(world):
+    world.tokens[TOKEN] = replace(world.caller(), recheck_s=5)
+    await world.gate.admit(1, TOKEN)
+    world.refusal = JobIsOver()
+    world.pass_s(5)
+    with pytest.raises(JobIsOver):
+        await world.gate.admit(1, TOKEN, is_open=True)
+    assert world.gate.admitted(1, TOKEN) is None
+    asked = len(world.asked)
+    with pytest.raises(JobIsOver, match="is over"):
+        await world.gate.admit(1, TOKEN)
+    assert len(world.asked) == asked
+
+
+async def test_an_issuer_that_is_down_ends_no_open_stream_by_itself(world):
+    world.tokens[TOKEN] = replace(world.caller(), recheck_s=5)
+    await world.gate.admit(1, TOKEN)
+    world.down = True
+    world.pass_s(5)
+    with pytest.raises(IssuerUnavailable):
+        await world.gate.admit(1, TOKEN, is_open=True)
+    assert world.gate.admitted(1, TOKEN) is not None
+
+
+async def test_access_ends_with_the_entry_that_gave_it(world):
+    expires = "2023-11-14T22:13:30Z"  # ten seconds from now
+    world.configs[1] = read_agent_config(
+        f"ci_access: {{projects: [{{id: group/app, expires: '{expires}'}}]}}".encode(), "f"
+    )
+    await world.gate.admit(1, TOKEN)
+    world.pass_s(9)
+    assert world.gate.admitted(1, TOKEN) is not None
+    world.pass_s(1)
+    assert world.gate.admitted(1, TOKEN) is None
+    with pytest.raises(AccessDenied) as caught:
+        await world.gate.admit(1, TOKEN)
+    assert caught.value.told == "the entry has expired (ci_access.projects[0], line 1)"
+
+
+async def test_an_outsider_is_told_nothing(world):
+    with pytest.raises(AccessDenied) as caught:
+        await world.gate.admit(CLOSED.id, TOKEN)
+    assert caught.value.told == ""
+    assert caught.value.caller == world.tokens[TOKEN]
+
+
+async def test_who_holds_a_token_can_be_asked(world):
+    assert await world.gate.identify(TOKEN) == world.tokens[TOKEN]
+    with pytest.raises(Unauthenticated):
+        await world.gate.identify(b"wrong")

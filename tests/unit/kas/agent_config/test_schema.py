@@ -81,7 +81,6 @@ observability: {logging: {level: debug}}
 container_scanning: {cadence: 0 0 * * *, vulnerability_report: {namespaces: [a]}}
 remote_development: {enabled: true, dns_zone: example.com}
 ci_access:
-  instance: {}
   projects: [{id: g/p, resource_management: {enabled: true}}]
   groups: [{id: g, annotations: {a: b}}]
 """)
@@ -92,7 +91,6 @@ ci_access:
         "observability",
         "container_scanning",
         "remote_development",
-        "ci_access.instance",
         "ci_access.projects[].resource_management",
         "ci_access.groups[].annotations",
     ]
@@ -114,7 +112,7 @@ def test_several_entries_for_one_project_stay_in_the_order_of_the_file():
             project("environment: [a]"),
             "4:7: ci_access.projects[0].environment: there is no such key (did you mean 'env",
         ),
-        (project("access_as: {ci_user: {}}"), "4:19: ci_access.projects[0].access_as.ci_user: there is no such key"),
+        (project("access_as: {ci_users: {}}"), "4:19: ci_access.projects[0].access_as.ci_users: there is no such key"),
         ("ci_access: []\n", "1:12: ci_access: a mapping (key: value) was expected, not a list"),
         ("ci_access: {projects: {}}\n", "1:23: ci_access.projects: a list was expected, not a mapping"),
         (
@@ -285,3 +283,46 @@ def test_no_name_gets_through_that_a_header_could_not_carry(name):
     assert all(" " <= character <= "~" for character in name)
     assert "," not in name
     assert not name.startswith("system:")
+
+
+@pytest.mark.covers("C-02")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("issuer: GitHub", "the name of an issuer was expected"),
+        ("issuer:", "issuer has no value"),
+        ("project_id: 17", "text was expected, not a number (put it in quotes)"),
+        ('project_id: "a b"', "an id was expected"),
+        ('group_id: "17"', "there is no such key"),
+        ("refs: []", "refs is empty"),
+        ("refs: ['']", "a branch was expected"),
+        ("refs: main", "a list was expected, not text"),
+        ("forks: maybe", "true or false was expected"),
+        ("expires: tomorrow", "a date was expected"),
+        ("expires: 2027-02-30", "a date was expected"),
+        ("expires: 2027-01-01T10:00:00", "the time zone is missing"),
+        ("expires: 99999-01-01", "a date was expected"),
+        ("expires:", "expires has no value"),
+        ("allow: []", "allow is empty"),
+        ("allow:", "allow has no value"),
+        ("allow: [{}]", "this key is missing"),
+        ("allow: [{verbs: [get]}]", "either resources or paths"),
+        ("allow: [{verbs: [], resources: [pods]}]", "at least 1 entries were expected"),
+        ("allow: [{verbs: [read], resources: [pods]}]", "one of create, delete"),
+        ("allow: [{verbs: [get], resources: [Pods]}]", "a resource was expected"),
+        ("allow: [{verbs: [get], resources: [pods/log/x]}]", "a resource was expected"),
+        ("allow: [{verbs: [get], resources: ['po*']}]", "a resource was expected"),
+        ("allow: [{verbs: [get], resources: [pods], namespaces: []}]", "namespaces is empty"),
+        ("allow: [{verbs: [get], resources: [pods], namespaces: [A]}]", "a namespace was expected"),
+        ("allow: [{verbs: [get], resources: [pods], paths: [/x]}]", "either resources or paths"),
+        ("allow: [{verbs: [get], paths: [x]}]", "a path was expected"),
+        ("allow: [{verbs: [get], paths: [/x], namespaces: [a]}]", "namespaces belong to resources"),
+    ],
+)
+def test_what_narrows_an_entry_must_say_something(line, expected):
+    assert expected in mistake(project(line))
+
+
+def test_an_instance_entry_must_be_meant():
+    assert "write `instance: {}`" in mistake("ci_access: {instance: }")
+    assert len(read("ci_access: {instance: {}}").instance) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kas.access.caller import Caller
-from kas.access.grants import AgentRef, Grant
+from kas.access.grants import Access, AgentRef, Candidate, Grant
 from kas.errors import Unauthenticated
 from kas.kubernetes_api.admission import OPEN_BODY, Judged, judge, read_wish
 from kas.kubernetes_api.replies import Refusal, Refused
@@ -32,15 +32,15 @@ def request(target: bytes, *more: bytes, method: bytes = b"GET", body: bytes = b
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def grant(identity: AsAgent | Impersonate) -> Grant:
-    return Grant(
-        Caller(issuer="kas", project="g/p"), AgentRef(7, "g/p", "prod"), identity, "", "rule", {"project": "g/p"}
-    )
+def access(identity: AsAgent | Impersonate) -> Access:
+    caller = Caller(issuer="kas", project="g/p")
+    grant = Grant(caller, AgentRef(7, "g/p", "prod"), identity, "", "rule", {"project": "g/p"})
+    return Access(caller, (Candidate(None, grant),))
 
 
 def judged(text: bytes, identity: AsAgent | Impersonate | None = None, settings: DoorSettings = SETTINGS) -> Judged:
     head, reader = read(text)
-    return judge(head, read_wish(head), grant(identity or AsAgent()), reader, settings, "r1")
+    return judge(head, read_wish(head), access(identity or AsAgent()), reader, settings, "r1")
 
 
 @pytest.mark.parametrize(
