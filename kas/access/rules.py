@@ -148,8 +148,10 @@ def _verdict(entry: Entry, caller: Caller, agent: AgentRef, *, may_know: bool) -
     try:
         identity = _identity(entry.access_as, caller, agent)
     except MissingClaim as missing:
-        kind = "ci_job" if isinstance(entry.access_as, AsJob) else "ci_user"
-        return Denial(f"access_as: {kind} cannot be used: {missing}", entry.where, may_know)
+        reason = f"access_as: ci_job cannot be used: {missing}"
+        if isinstance(entry.access_as, AsUser):
+            reason = f"access_as: ci_user cannot be used: {missing}"
+        return Denial(reason, entry.where, may_know)
     return Grant(caller, agent, identity, entry.default_namespace, entry.where, _labels(caller))
 
 

@@ -38,7 +38,9 @@ def test_there_are_such_examples() -> None:
 
 
 def test_the_reasons_of_a_denial_are_those_that_access_md_lists() -> None:
-    source = (TOP / "kas/access/rules.py").read_text() + (TOP / "kas/access/identity.py").read_text()
+    source = (TOP / "kas/access/rules.py").read_text() + "".join(
+        (TOP / f"kas/access/{name}.py").read_text() for name in ("identity", "grants")
+    )
     table = (TOP / "docs/access.md").read_text().partition("| reason |")[2]
     listed = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert len(listed) >= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from kastunnel.http.classify import request_info
 
-RECORDED = (Path(__file__).parent / "request_info" / "recorded.jsonl").read_text().splitlines()
+FOLDER = Path(__file__).parent / "request_info"
+RECORDED = (FOLDER / "recorded.jsonl").read_text().splitlines()
 
 
 @pytest.mark.covers("Z-05", "Z-12")
@@ -21,6 +23,24 @@ def test_every_recorded_request_is_classified_as_kubernetes_does() -> None:
         info = request_info(method.encode(), target.encode())
         # Then: the same attributes, parts and verdict on how long it may run.
         assert expected == (info and [*info[:10], list(info.parts), info.is_long_running]), (method, target)
+
+
+@pytest.mark.covers("Z-12")
+def test_a_hundred_thousand_generated_requests_are_classified_as_kubernetes_does() -> None:
+    # Made by: python generate.py 105000 | recorder (stray bytes are shown as U+FFFD by its JSON).
+    count = 0
+    with lzma.open(FOLDER / "generated.jsonl.xz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            method, target, expected = json.loads(line)
+            info = request_info(method.encode(), target.encode())
+            found = info and [*map(_shown, info[:10]), list(map(_shown, info.parts)), info.is_long_running]
+            assert expected == found, (method, target)
+            count += 1
+    assert count > 100_000
+
+
+def _shown(value: str | bool) -> str | bool:
+    return value if isinstance(value, bool) else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize(
