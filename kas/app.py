@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kas.access.directory import AgentDirectory
 from kas.access.gate import Gate
+from kas.access.issuers.building import build_issuers
 from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
 from kas.agent_config.repositories.local import LocalRepositories
@@ -30,6 +31,7 @@ from kas.links.registry import Links
 from kas.management_api.door import open_management_api
 from kas.metrics import Metrics
 from kas.observability import open_observability
+from kas.outbound import Outbound
 from kas.preflight import listening_socket, prepare_state_dir, read_secret
 from kas.presence.memory import MemoryPresence
 from kas.routing.router import Router
@@ -75,8 +77,9 @@ class Server:
             poll_s=config.poll_interval_s,
             allow_system_identities=config.access.allow_system_identities,
         )
+        self.outbound = Outbound(self.version)
         self.gate = Gate(
-            [OwnTokens(store.job_tokens)],
+            [OwnTokens(store.job_tokens), *build_issuers(config.issuers, self.outbound, system_clock)],
             self.directory,
             self.configs,
             self.metrics.gate,
@@ -105,6 +108,7 @@ class Server:
         config = self._config
         with _signals(self._stopping, self._reload):
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.outbound)
                 await stack.enter_async_context(self._open_observability())
                 await self.changes.begin()
                 await self.configs.refresh()

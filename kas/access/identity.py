@@ -35,10 +35,12 @@ def job_identity(caller: Caller, agent: AgentRef) -> Impersonate:
         "username": _text(caller.username, "username"),
     }
     slug = tier = ""
-    if caller.environment is not None:
-        slug = _text(caller.environment.slug, "environment slug")
-        tier = _text(caller.environment.tier, "environment tier")
-        extra |= {"environment_slug": slug, "environment_tier": tier}
+    if (environment := caller.environment) is not None and prefix == "gitlab":
+        slug, tier = _text(environment.slug, "environment slug"), _text(environment.tier, "environment tier")
+    elif environment is not None:  # elsewhere names take the place of slugs, and few forges have tiers
+        slug = _text(environment.slug or environment.name, "environment name")
+        tier = environment.tier and _text(environment.tier, "environment tier")
+    extra |= {"environment_slug": slug, "environment_tier": tier}
     for group_id in caller.group_ids:
         group = _text(group_id, "group id")
         groups.append(f"{prefix}:group:{group}")

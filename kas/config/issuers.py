@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Strict, Tag, model_validator
 
-from kas.addresses import HttpsUrl
 from kas.config.base import DAY_S, FilePath, Seconds, Section, option
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -24,23 +24,41 @@ def _issuer_name(name: str) -> str:
     return name
 
 
+def _https_url(text: str) -> str:
+    """As it is written, for `iss` must be equal to the letter; only a slash at the end is dropped where that is no part of it."""
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if (
+        not is_good
+        or "@" in text
+        or "?" in text
+        or "#" in text
+        or len(text) > 512
+        or not (text.isascii() and text.isprintable())
+    ):
+        raise ValueError("a URL was expected that begins with https://, without user, query and fragment")
+    return text
+
+
 IssuerName = Annotated[str, AfterValidator(_issuer_name)]
+Url = Annotated[str, AfterValidator(_https_url)]
 Owners = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=255)], ...], Strict(False)]
 
 
 class _Issuer(Section):
     """What every issuer has."""
 
-    PUBLIC_HOSTS: ClassVar[frozenset[str]] = frozenset()
-
     name: IssuerName = Field(
         description="What agent configurations (`issuer:`), `kas agent register --issuer` and audit records call it; never change it."
     )
     owners: Owners = option(
         (),
-        "Groups, organisations or users whose projects count, by path or by immutable id; with a public issuer this must be said, for "
-        "everybody can have a project there. Empty: every project of the issuer.",
-        example="[acme]",
+        "Groups, organisations or users whose projects count: by path, or by immutable id as `id:NUMBER`. With a public issuer this must "
+        "be said, for everybody can have a project there. Empty: every project of the issuer.",
+        example="[acme, 'id:4711']",
     )
     ca_file: FilePath | None = option(
         None,
@@ -67,7 +85,7 @@ class GitlabIssuer(_Issuer):
     """A GitLab: its jobs' CI_JOB_TOKEN, and its ID tokens where `audience` is set."""
 
     type: Literal["gitlab"] = Field(description="What kind of issuer this is.")
-    url: HttpsUrl = Field(description="Of the instance, like https://gitlab.example.com.")
+    url: Url = Field(description="Of the instance, like https://gitlab.example.com.")
     audience: str | None = option(
         None,
         "The `aud` of the ID tokens that jobs ask for (`id_tokens:`); without it ID tokens are refused.",
@@ -87,7 +105,7 @@ class GitlabIssuer(_Issuer):
     @property
     def is_public(self) -> bool:
         """See _Issuer."""
-        return self.public if self.public is not None else self.url.host == "gitlab.com"
+        return self.public if self.public is not None else _host(self.url) == "gitlab.com"
 
 
 class OidcIssuer(_Issuer):
@@ -97,13 +115,11 @@ class OidcIssuer(_Issuer):
         description="Whose tokens: `github` (Actions), `forgejo` (and Gitea), `buildkite`, `circleci`, `kubernetes` (service accounts), or "
         "`oidc` for any other, with `claims`."
     )
-    issuer: HttpsUrl | None = option(
+    issuer: Url | None = option(
         None, "The `iss` of its tokens, where it publishes its keys. Without it the public service of this type."
     )
     audience: str = Field(min_length=1, description="The `aud` that tokens must name: kas, and nobody else.")
-    jwks_url: HttpsUrl | None = option(
-        None, "Where its keys are; without it what the issuer's discovery document says."
-    )
+    jwks_url: Url | None = option(None, "Where its keys are; without it what the issuer's discovery document says.")
     claims: Annotated[Mapping[str, str], Strict(False)] = option(
         {},
         "For `oidc`: which claim of the token is the `project`, `project_id`, `ref`, `ref_type`, `ref_protected`, `environment`, "
@@ -113,7 +129,7 @@ class OidcIssuer(_Issuer):
     algorithms: Annotated[tuple[str, ...], Strict(False)] = option(
         (), "Signatures that are accepted; without it the ones of this type.", example="[RS256]"
     )
-    api_url: HttpsUrl | None = option(
+    api_url: Url | None = option(
         None,
         "The forge's API, where kas asks whether a job still runs; without it the one of this type.",
         example="https://api.github.com",
@@ -128,15 +144,20 @@ class OidcIssuer(_Issuer):
     )
 
     @property
+    def issuer_url(self) -> str:
+        """The `iss` of its tokens."""
+        return self.issuer or PUBLIC_ISSUERS[self.type]
+
+    @property
     def is_public(self) -> bool:
         """See _Issuer."""
         if self.public is not None:
             return self.public
-        return self.type != "kubernetes" and (self.issuer is None or self.issuer.host in PUBLIC_HOSTS)
+        return self.type != "kubernetes" and (self.issuer is None or _host(self.issuer) in PUBLIC_HOSTS)
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:
-        if self.issuer is None and self.type in ("forgejo", "kubernetes", "oidc"):
+        if self.issuer is None and self.type not in PUBLIC_ISSUERS:
             raise ValueError(f"issuer must be named: there is no public service of the type {self.type}")
         if self.claims and self.type != "oidc":
             raise ValueError("claims belong to the type oidc: the others have claims of their own")
@@ -145,6 +166,11 @@ class OidcIssuer(_Issuer):
         return self
 
 
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+PUBLIC_ISSUERS = {"github": "https://token.actions.githubusercontent.com", "buildkite": "https://agent.buildkite.com"}
 PUBLIC_HOSTS = frozenset(
     {
         "token.actions.githubusercontent.com",

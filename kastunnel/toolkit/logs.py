@@ -37,6 +37,7 @@ class Fields(TypedDict, total=False):
     verb: str
     resource: str
     namespace: str
+    issuer: str
     bytes_in: int
     bytes_out: int
     duration_ms: float

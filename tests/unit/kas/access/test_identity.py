@@ -137,3 +137,12 @@ def test_no_job_of_another_forge_can_be_taken_for_one_of_the_agents_own(identity
     caller = replace(caller, environment=STAGING)
     names = (identity(caller, AGENT).user, *identity(caller, AGENT).groups)
     assert all(name.startswith(f"kas:{caller.issuer}:") for name in names)
+
+
+def test_elsewhere_an_environment_has_a_name_and_perhaps_a_tier():
+    caller = replace(CALLER, issuer="github", speaks_gitlab=False, environment=Environment("prod/eu"))
+    identity = job_identity(caller, AGENT)
+    assert "kas:github:project_env:42:prod/eu" in identity.groups
+    assert not any("tier" in name for name in (*identity.groups, *(key for key, _ in identity.extra)))
+    with pytest.raises(MissingClaim, match="cannot stand in an identity"):
+        job_identity(replace(caller, environment=Environment("a:b")), AGENT)
