@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kas.access.caller import OWN_ISSUER
 from kas.agent_config.reading import Reading, read_configuration
 from kas.agent_config.repositories.local import LocalRepositories
 from kas.certificates import Certificates
@@ -17,6 +18,7 @@ from kas.cli.manifest import ManifestOptions, Role, render
 from kas.cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    IssuerOption,
     OutputFormat,
     OutputOption,
     ProjectOption,
@@ -48,6 +50,18 @@ def register(
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="Write the token to this new file instead of printing it."),
     ] = None,
+    issuer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Whose project that is: an issuer of kas.yaml; kas is none of them, but kas itself."
+        ),
+    ] = OWN_ISSUER,
+    forge_id: Annotated[
+        str,
+        typer.Option(
+            "--forge-id", metavar="ID", help="GitLab's own id of this agent: then GitLab must let a job use it, too."
+        ),
+    ] = "",
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -58,9 +72,13 @@ def register(
     ```
     """
     settings = load(config)
+    _check_issuer(settings, issuer, forge_id)
     _client_ca(settings)  # what cannot be used is told before anything is registered
     agent, token = hand_over(
-        token_file, lambda: with_store(settings, lambda store: store.agents.register(project, name))
+        token_file,
+        lambda: with_store(
+            settings, lambda store: store.agents.register(project, name, issuer=issuer, forge_id=forge_id)
+        ),
     )
     record: dict[str, Any] = {**_agent(agent), "kas_address": str(settings.agent_api.external_url)}
     if output is OutputFormat.JSON:
@@ -77,6 +95,7 @@ def register(
 def manifest(
     name: NameArgument,
     project: ProjectOption = None,
+    issuer: IssuerOption = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -116,7 +135,7 @@ def manifest(
         raise typer.BadParameter("namespace-deployer needs at least one --deploy-namespace")
     settings = load(config)
     token = None if token_file is None else token_from(token_file)
-    agent = with_store(settings, lambda store: store.agents.named(name, project))
+    agent = with_store(settings, lambda store: store.agents.named(name, project, issuer))
     ca = _client_ca(settings)
     if kas_address is None:
         _warn_of_loopback(settings)
@@ -151,7 +170,14 @@ def list_agents(
     if output is OutputFormat.JSON:
         print_json(rows)
         return
-    columns = {"id": "id", "project": "project", "name": "name", "active_tokens": "tokens", "last_used_at": "last used"}
+    columns = {
+        "id": "id",
+        "issuer": "issuer",
+        "project": "project",
+        "name": "name",
+        "active_tokens": "tokens",
+        "last_used_at": "last used",
+    }
     print_table(rows, columns, "There are no agents: kas agent register NAME --project GROUP/PROJECT")
 
 
@@ -159,6 +185,7 @@ def list_agents(
 def show(
     name: NameArgument,
     project: ProjectOption = None,
+    issuer: IssuerOption = None,
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -168,7 +195,7 @@ def show(
     """
 
     async def both(store: Store) -> tuple[AgentRecord, list[AgentTokenRecord]]:
-        agent = await store.agents.named(name, project)
+        agent = await store.agents.named(name, project, issuer)
         return agent, await store.agent_tokens.list(agent.id)
 
     settings = load(config)
@@ -191,6 +218,8 @@ def show(
     labels = {
         "context": "Agent",
         "id": "Id",
+        "issuer": "Issuer",
+        "forge_id": "Id at the forge",
         "created_at": "Registered",
         "kas_address": "agentk dials",
         "kubernetes_api": "kubectl's server",
@@ -203,11 +232,16 @@ def show(
 
 
 @app.command()
-def delete(name: NameArgument, project: ProjectOption = None, config: ConfigOption = DEFAULT_CONFIG) -> None:
+def delete(
+    name: NameArgument,
+    project: ProjectOption = None,
+    issuer: IssuerOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
     """Delete an agent: its tokens are revoked and its links cut within 5 s. Its id is never used again."""
 
     async def work(store: Store) -> AgentRecord:
-        agent: AgentRecord = await store.agents.named(name, project)
+        agent: AgentRecord = await store.agents.named(name, project, issuer)
         await store.agents.delete(agent.id)
         return agent
 
@@ -217,9 +251,19 @@ def delete(name: NameArgument, project: ProjectOption = None, config: ConfigOpti
     )
 
 
+def _check_issuer(config: Config, issuer: str, forge_id: str) -> None:
+    known = [OWN_ISSUER, *(one.name for one in config.issuers)]
+    if issuer not in known:
+        raise typer.BadParameter(f"--issuer: kas.yaml has no issuer {issuer!r}, only {', '.join(known)}")
+    if forge_id and not (forge_id.isascii() and forge_id.isdigit() and len(forge_id) < 20):
+        raise typer.BadParameter("--forge-id: the number of the agent in GitLab was expected")
+
+
 def _agent(agent: AgentRecord) -> dict[str, Any]:
     return {
         "id": agent.id,
+        "issuer": agent.issuer,
+        "forge_id": agent.forge_id or None,
         "project": agent.project,
         "name": agent.name,
         "context": agent.context,

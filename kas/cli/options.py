@@ -46,6 +46,12 @@ ProjectOption = Annotated[
         metavar="GROUP/PROJECT",
     ),
 ]
+IssuerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--issuer", help="The issuer of the agent's project, where several have such a project.", metavar="NAME"
+    ),
+]
 DEFAULT_CONFIG = Path("kas.yaml")
 
 

@@ -62,14 +62,20 @@ class Agents:
         found = await self._select(*_living(issuer=issuer, project=project, name=name))
         return found[0] if found else None
 
-    async def named(self, name: str, project: str | None = None) -> AgentRecord:
-        """The one agent of that name. Raises Refused if there is none, or several and no ``project`` was given."""
-        wanted = {"name": name} if project is None else {"name": name, "project": project}
+    async def named(self, name: str, project: str | None = None, issuer: str | None = None) -> AgentRecord:
+        """The one agent of that name. Raises Refused if there is none, or several by what was given of them."""
+        given = {"name": name, "project": project, "issuer": issuer}
+        wanted = {column: value for column, value in given.items() if value is not None}
         found = await self._select(*_living(**wanted))
         if not found:
             place = f" in {project}" if project else ""
             raise Refused(f"there is no agent {name}{place}: see `kas agent list`")
         if len(found) > 1:
+            if len({agent.project for agent in found}) == 1:
+                issuers = ", ".join(agent.issuer for agent in found)
+                raise Refused(
+                    f"{found[0].project} has an agent {name} at several issuers: choose one with --issuer ({issuers})"
+                )
             projects = ", ".join(agent.project for agent in found)
             raise Refused(f"several projects have an agent {name}: choose one with --project ({projects})")
         return found[0]
