@@ -25,6 +25,7 @@ from kas.changes import ChangeFollower
 from kas.clock import system_clock
 from kas.config import Config, doubts, load_config, needs_restart
 from kas.errors import ConfigurationError
+from kas.expiries import Expiries
 from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
 from kas.links.registry import Links
@@ -96,6 +97,7 @@ class Server:
         )
         self.router = Router(self.links, self.presence, hold_s=config.link.hold_s)
         self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links)
+        self.expiries = Expiries(store.agent_tokens, self._token_expired, system_clock)
         self.agent_api = AgentApiDoor(store.agent_tokens, self.links)
         self.kubernetes_api = KubernetesApiDoor(self.gate, self.router, _door_settings(config), self.metrics)
         self._stopping = asyncio.Event()
@@ -114,7 +116,10 @@ class Server:
                 await self.configs.refresh()
                 await stack.enter_async_context(
                     background(
-                        changes=self.changes.run, configs=self.configs.run, certificates=self._renew_certificates
+                        changes=self.changes.run,
+                        configs=self.configs.run,
+                        expiries=self.expiries.run,
+                        certificates=self._renew_certificates,
                     )
                 )
                 key_pair = self.certificates["agent_api"]
@@ -185,6 +190,9 @@ class Server:
         if not await self.kubernetes_api.drained(link.drain_timeout_s):
             log.warning("requests were still open at the end of the drain", extra=fields(links=len(self.links)))
 
+    def _token_expired(self, token_id: int) -> None:
+        self.links.revoke_token(token_id, "the agent's token has expired")
+
     async def _renew_certificates(self) -> None:
         while True:
             for door in ("agent_api", "management_api", "kubernetes_api"):
@@ -228,6 +236,7 @@ class Server:
         metrics.open_requests.set_function(lambda: self.kubernetes_api.open_requests)
         metrics.credit_bytes.set_function(lambda: links.credit_bytes)
         metrics.broken_configs.set_function(lambda: self.configs.broken)
+        metrics.expiring_agent_tokens.set_function(lambda: self.expiries.soon)
         metrics.draining.set_function(lambda: int(links.draining))
 
 

@@ -216,6 +216,11 @@ class Metrics:
             registry, "kas_agent_configs_broken", "Agents whose newest configuration is refused"
         )
         self.draining = _gauge(registry, "kas_draining", "1 while kas is going down and takes nothing new")
+        self.expiring_agent_tokens = _gauge(
+            registry,
+            "kas_agent_tokens_expiring",
+            "Agent tokens that expire within 14 days: agents that are cut off then",
+        )
         self.certificate_end = Gauge(
             "kas_certificate_not_after_seconds", "When a door's certificate ends (unix)", ("door",), registry=registry
         )

@@ -158,8 +158,10 @@ class AgentApiDoor:
                 await duplex.write(greeting.refusal_envelope(refused))
                 return None, first, hello
             if found is None:
-                log.warning("agent refused: unknown or revoked token", extra=fields(peer=peer, instance=hello.instance))
+                log.warning(
+                    "agent refused: unknown, expired or revoked token", extra=fields(peer=peer, instance=hello.instance)
+                )
                 self._links.count_refused()
-                reason = "the agent token is unknown or was revoked"
+                reason = "the agent token is unknown, has expired or was revoked"
                 await duplex.write(greeting.refusal_envelope(greeting.Refused(Code.UNAUTHENTICATED, reason, 5000)))
             return found, first, hello

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kas.cli import agent, demo, job_token, kubeconfig, serve
+from kas.cli import agent, demo, job_token, kubeconfig, project, serve
 from kas.errors import ConfigurationError, KasError
 from kas.store import InvalidValue
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(agent.app, name="agent")
 app.add_typer(job_token.app, name="job-token")
+app.add_typer(project.app, name="project")
 app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("demo")(demo.demo)
 

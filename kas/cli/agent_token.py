@@ -16,9 +16,10 @@ from kas.cli.options import (
     ProjectOption,
     hand_over,
     load,
+    optional_seconds,
     with_store,
 )
-from kas.cli.output import iso, print_json, print_table
+from kas.cli.output import iso, print_json, print_table, status
 from kas.store import AgentRecord, AgentTokenRecord, Store
 
 app = typer.Typer(
@@ -37,22 +38,28 @@ def create(
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="Write the token to this new file instead of printing it."),
     ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="It expires after so long, like 90d; by default never.")
+    ] = None,
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Make one more token for an agent and print it, once (only the token, so that it can be piped).
 
     ```
-    kas agent token create production |
+    kas agent token create production --expires 90d |
         kubectl -n agentk create secret generic agentk-token \\
             --from-file=token=/dev/stdin --dry-run=client -o yaml |
         kubectl apply -f -
     ```
+
+    When it expires, links that use it are cut; kas warns in its log two weeks before.
     """
+    ttl_s = optional_seconds(expires)
 
     async def work(store: Store) -> tuple[tuple[AgentRecord, AgentTokenRecord], str]:
         agent = await store.agents.named(name, project)
-        record, token = await store.agent_tokens.create(agent.id)
+        record, token = await store.agent_tokens.create(agent.id, ttl_s)
         return (agent, record), token
 
     settings = load(config)
@@ -73,7 +80,7 @@ def list_tokens(
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """List an agent's tokens, revoked ones too (never their secrets)."""
+    """List an agent's tokens, revoked and expired ones too (never their secrets)."""
 
     async def work(store: Store) -> list[AgentTokenRecord]:
         agent = await store.agents.named(name, project)
@@ -104,9 +111,10 @@ def token_row(token: AgentTokenRecord) -> dict[str, Any]:
     return {
         "id": token.id,
         "begins_with": f"kasagent-{token.prefix}",
-        "status": "active" if token.is_active else "revoked",
+        "status": status(token),
         "created_at": iso(token.created_at),
         "last_used_at": iso(token.last_used_at),
+        "expires_at": iso(token.expires_at),
         "revoked_at": iso(token.revoked_at),
     }
 
@@ -119,6 +127,7 @@ def print_tokens(tokens: Sequence[AgentTokenRecord]) -> None:
         "status": "status",
         "created_at": "created",
         "last_used_at": "last used",
+        "expires_at": "expires",
     }
     print_table(
         [token_row(token) for token in tokens], columns, "This agent has no tokens: kas agent token create NAME"

@@ -18,48 +18,64 @@ from kas.cli.options import (
     with_store,
 )
 from kas.cli.output import iso, print_json, print_table
+from kas.config import Config
 from kas.errors import KasError
 from kas.store import InvalidValue, JobClaims, JobTokenRecord, Store
 
 app = typer.Typer(no_args_is_help=True, help="Tokens for jobs, where no forge vouches for them.")
 
 
-def _number(*names: str, text: str) -> Any:
-    return typer.Option(None, *names, min=1, metavar="NUMBER", help=text)
+def _number(text: str) -> Any:
+    return typer.Option(min=1, metavar="NUMBER", help=text)
+
+
+def _words(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text)
+
+
+Project = Annotated[str, typer.Option("--project", "-p", metavar="GROUP/PROJECT", help="The job's project.")]
+ProjectId = Annotated[int | None, _number("Its number; access_as: ci_job needs it.")]
+GroupIds = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--group-id",
+        min=1,
+        metavar="NUMBER",
+        help="The numbers of its group and all groups above, repeatable; access_as: ci_job needs them.",
+    ),
+]
+Ref = Annotated[str | None, _words("REF", "The branch that the job runs for, or with --tag the tag.")]
+IsTag = Annotated[bool, typer.Option("--tag", help="The ref is a tag.")]
+Protected = Annotated[
+    bool | None,
+    typer.Option("--protected/--not-protected", help="Whether that ref is protected.", show_default=False),
+]
+EnvironmentName = Annotated[str | None, _words("NAME", "The environment that the job deploys to.")]
+EnvironmentSlug = Annotated[str | None, _words("SLUG", "Its short name.")]
+EnvironmentTier = Annotated[str | None, _words("TIER", "Its tier, like production.")]
+PipelineId = Annotated[int | None, _number("The pipeline's number; access_as: ci_job needs it.")]
+JobId = Annotated[int | None, _number("The job's number; access_as: ci_job needs it.")]
+User = Annotated[str | None, _words("NAME", "Who started the job; access_as: ci_job needs it.")]
+UserId = Annotated[int | None, _number("Their number.")]
+Ttl = Annotated[str, typer.Option(metavar="DURATION", help="How long it is in force: 90s, 15m, 8h.")]
 
 
 @app.command()
 def issue(
-    project: Annotated[str, typer.Option("--project", "-p", metavar="GROUP/PROJECT", help="The job's project.")],
-    project_id: int | None = _number("--project-id", text="Its number; access_as: ci_job needs it."),
-    group_id: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1,
-            metavar="NUMBER",
-            help="The numbers of its group and all groups above, repeatable; access_as: ci_job needs them.",
-        ),
-    ] = None,
-    ref: Annotated[
-        str | None, typer.Option(metavar="REF", help="The branch that the job runs for, or with --tag the tag.")
-    ] = None,
-    tag: Annotated[bool, typer.Option("--tag", help="The ref is a tag.")] = False,
-    protected: Annotated[
-        bool | None,
-        typer.Option("--protected/--not-protected", help="Whether that ref is protected.", show_default=False),
-    ] = None,
-    environment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The environment that the job deploys to.")
-    ] = None,
-    environment_slug: Annotated[str | None, typer.Option(metavar="SLUG", help="Its short name.")] = None,
-    environment_tier: Annotated[str | None, typer.Option(metavar="TIER", help="Its tier, like production.")] = None,
-    pipeline_id: int | None = _number("--pipeline-id", text="The pipeline's number; access_as: ci_job needs it."),
-    job_id: int | None = _number("--job-id", text="The job's number; access_as: ci_job needs it."),
-    user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who started the job; access_as: ci_job needs it.")
-    ] = None,
-    user_id: int | None = _number("--user-id", text="Their number."),
-    ttl: Annotated[str, typer.Option(metavar="DURATION", help="How long it is in force: 90s, 15m, 8h.")] = "15m",
+    project: Project,
+    project_id: ProjectId = None,
+    group_id: GroupIds = None,
+    ref: Ref = None,
+    tag: IsTag = False,
+    protected: Protected = None,
+    environment: EnvironmentName = None,
+    environment_slug: EnvironmentSlug = None,
+    environment_tier: EnvironmentTier = None,
+    pipeline_id: PipelineId = None,
+    job_id: JobId = None,
+    user: User = None,
+    user_id: UserId = None,
+    ttl: Ttl = "15m",
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -86,22 +102,25 @@ def issue(
         username=user,
         user_id=_text(user_id),
     )
-    settings = load(config)
+    token, record = _issue(load(config), claims, ttl)
+    if output is OutputFormat.JSON:
+        print_json(_row(record) | {"claims": record.claims, "token": token})
+    else:
+        print(token)
+
+
+def _issue(settings: Config, claims: JobClaims, ttl: str) -> tuple[str, JobTokenRecord]:
     ttl_s = seconds(ttl)
     if ttl_s > settings.access.max_job_token_ttl_s:
         raise InvalidValue(
             f"--ttl {ttl} is longer than access.max_job_token_ttl_s ({settings.access.max_job_token_ttl_s:.0f} s)"
         )
 
-    async def work(store: Store) -> tuple[str, JobTokenRecord | None]:
-        token: str = await store.job_tokens.issue(claims, ttl_s)
-        return token, await store.job_tokens.find(token.encode())
+    async def work(store: Store) -> tuple[str, JobTokenRecord]:
+        record, token = await store.job_tokens.create(claims, ttl_s)
+        return token, record
 
-    token, record = with_store(settings, work)
-    if output is OutputFormat.JSON and record is not None:
-        print_json(_row(record) | {"claims": record.claims, "token": token})
-    else:
-        print(token)
+    return with_store(settings, work)
 
 
 @app.command("list")

@@ -117,6 +117,11 @@ def hand_over(path: Path | None, make: Callable[[], tuple[T, str]]) -> tuple[T, 
     return made, secret
 
 
+def optional_seconds(text: str | None) -> int | None:
+    """As ``seconds``, where the option may be left out."""
+    return None if text is None else seconds(text)
+
+
 def seconds(text: str) -> int:
     """``15m``, ``8h``, ``1d``, ``90s`` or ``90``. Raises typer.BadParameter."""
     form = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)

@@ -6,7 +6,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
+
+from kas.clock import system_clock
 
 _WIDE = 10_000  # columns where there is no terminal: nothing is cut for a pipe or a file
 
@@ -50,6 +52,24 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+class Ending(Protocol):
+    """What expires and may be revoked."""
+
+    @property
+    def revoked_at(self) -> int | None:
+        """Unix seconds."""
+
+    def is_active(self, now: float) -> bool:
+        """Neither has happened yet."""
+
+
+def status(record: Ending) -> str:
+    """Active, revoked or expired."""
+    if record.revoked_at is not None:
+        return "revoked"
+    return "active" if record.is_active(system_clock()) else "expired"
 
 
 def iso(seconds: int | None) -> str | None:

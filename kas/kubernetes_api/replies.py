@@ -100,7 +100,7 @@ RESETS: Mapping[Code, Reply] = {
     Code.UPSTREAM_TLS: Reply(502, "", "the API server's certificate is not trusted, or TLS failed"),
     Code.UPSTREAM_BROKEN: Reply(502, "", "the API server closed the connection before it answered"),
     Code.UPSTREAM_BAD: Reply(502, "", "the API server's answer may not be passed on"),
-    Code.REVOKED: Reply(503, "ServiceUnavailable", "the agent's token was revoked"),
+    Code.REVOKED: Reply(503, "ServiceUnavailable", "the agent's token does not count any more"),
     Code.ACCESS_ENDED: Reply(403, "Forbidden", _FORBIDDEN),
     Code.DRAINING: Reply(503, "ServiceUnavailable", "the agent is stopping"),
     Code.UNAUTHENTICATED: Reply(503, "ServiceUnavailable", "the agent is not accepted by kas any more"),

@@ -227,12 +227,13 @@ class Links:
         if not links:
             self._by_agent.pop(held.agent_id, None)
 
-    def revoke_token(self, token_id: int) -> None:
+    def revoke_token(self, token_id: int, reason: str = "the agent's token was revoked") -> None:
         """End every link that was attached with this token, detached ones too."""
         for held in self:
             if held.token_id == token_id:
-                log.info("link ended: its token was revoked", extra=fields(agent_id=held.agent_id, token_id=token_id))
-                self._end(held, Code.REVOKED, "the agent's token was revoked")
+                said = fields(agent_id=held.agent_id, token_id=token_id, reason=reason)
+                log.info("link ended: its token does not count any more", extra=said)
+                self._end(held, Code.REVOKED, reason)
 
     def revoke_agent(self, agent_id: int) -> None:
         """End every link of an agent that was deleted."""

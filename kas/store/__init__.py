@@ -10,9 +10,12 @@ from kas.store.records import (
     AgentTokenRecord,
     Change,
     ChangeKind,
+    ClaimableEnvironment,
     JobClaims,
     JobEnvironment,
     JobTokenRecord,
+    MayClaim,
+    RegistrationRecord,
 )
 from kas.store.store import Store, open_store
 
@@ -21,11 +24,14 @@ __all__ = [
     "AgentTokenRecord",
     "Change",
     "ChangeKind",
+    "ClaimableEnvironment",
     "InvalidValue",
     "JobClaims",
     "JobEnvironment",
     "JobTokenRecord",
+    "MayClaim",
     "Refused",
+    "RegistrationRecord",
     "Store",
     "open_store",
 ]

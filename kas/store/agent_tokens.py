@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kas.clock import Clock
@@ -31,31 +31,39 @@ class AgentTokens:
         self._database = database
         self._clock = clock
 
-    async def create(self, agent_id: int) -> tuple[AgentTokenRecord, str]:
-        """One more token, and its secret, which cannot be read again. Raises Refused if the agent has two, or is not there."""
+    async def create(self, agent_id: int, ttl_s: float | None = None) -> tuple[AgentTokenRecord, str]:
+        """One more token, and its secret, which cannot be read again; ``ttl_s``: it expires after so long.
+
+        Raises Refused if the agent has two, or is not there. One that has expired does not count as one of the two.
+        """
         now = int(self._clock())
         async with self._database.writing() as connection:
             living = select(agents.c.id).where(agents.c.id == agent_id, agents.c.deleted_at.is_(None))
             if (await connection.execute(living)).first() is None:
                 raise Refused(f"there is no agent with the id {agent_id}: see `kas agent list`")
-            active = select(func.count()).where(
-                agent_tokens.c.agent_id == agent_id, agent_tokens.c.revoked_at.is_(None)
-            )
+            active = select(func.count()).where(agent_tokens.c.agent_id == agent_id, *_active(now))
             if (await connection.execute(active)).scalar_one() >= MAX_ACTIVE:
                 raise Refused(
                     f"the agent has {MAX_ACTIVE} active tokens already: revoke one with `kas agent token revoke ID`"
                 )
-            return await add(connection, agent_id, now)
+            return await add(connection, agent_id, now, None if ttl_s is None else now + int(ttl_s))
 
     async def list(self, agent_id: int) -> Records:
-        """All of them, revoked ones too, oldest first."""
+        """All of them, revoked and expired ones too, oldest first."""
         query = select(agent_tokens).where(agent_tokens.c.agent_id == agent_id).order_by(agent_tokens.c.id)
         async with self._database.reading() as connection:
             return [_record(row) for row in (await connection.execute(query)).all()]
 
     async def active(self) -> Records:
         """The active ones of every agent."""
-        query = select(agent_tokens).where(agent_tokens.c.revoked_at.is_(None)).order_by(agent_tokens.c.id)
+        query = select(agent_tokens).where(*_active(int(self._clock()))).order_by(agent_tokens.c.id)
+        async with self._database.reading() as connection:
+            return [_record(row) for row in (await connection.execute(query)).all()]
+
+    async def expired(self, after: float) -> Records:
+        """Those that have expired since ``after`` (unix seconds) without being revoked."""
+        ended = (agent_tokens.c.expires_at > int(after), agent_tokens.c.expires_at <= int(self._clock()))
+        query = select(agent_tokens).where(agent_tokens.c.revoked_at.is_(None), *ended)
         async with self._database.reading() as connection:
             return [_record(row) for row in (await connection.execute(query)).all()]
 
@@ -64,10 +72,7 @@ class AgentTokens:
         wanted = tokens.fingerprint(token, tokens.AGENT)
         if wanted is None:
             return None
-        lasting = agent_tokens.c.expires_at.is_(None) | (agent_tokens.c.expires_at > int(self._clock()))
-        query = select(agent_tokens).where(
-            agent_tokens.c.prefix == wanted.prefix, agent_tokens.c.revoked_at.is_(None), lasting
-        )
+        query = select(agent_tokens).where(agent_tokens.c.prefix == wanted.prefix, *_active(int(self._clock())))
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         return next((_record(row) for row in rows if wanted.matches(row.sha256)), None)
@@ -100,17 +105,28 @@ class AgentTokens:
         return _record(row)
 
 
-async def add(connection: AsyncConnection, agent_id: int, now: int) -> tuple[AgentTokenRecord, str]:
+def _active(now: int) -> tuple[ColumnElement[bool], ...]:
+    lasting = agent_tokens.c.expires_at.is_(None) | (agent_tokens.c.expires_at > now)
+    return agent_tokens.c.revoked_at.is_(None), lasting
+
+
+async def add(
+    connection: AsyncConnection, agent_id: int, now: int, expires_at: int | None = None
+) -> tuple[AgentTokenRecord, str]:
     """A new token within the caller's transaction."""
-    token = tokens.new_token(tokens.AGENT)
-    print_ = tokens.fingerprint(token.encode(), tokens.AGENT)
-    assert print_ is not None  # noqa: S101 - we made it
-    values = {"agent_id": agent_id, "prefix": print_.prefix, "sha256": print_.sha256, "created_at": now}
+    token, print_ = tokens.new_secret(tokens.AGENT)
+    values = {
+        "agent_id": agent_id,
+        "prefix": print_.prefix,
+        "sha256": print_.sha256,
+        "created_at": now,
+        "expires_at": expires_at,
+    }
     token_id = (await connection.execute(insert(agent_tokens).values(values).returning(agent_tokens.c.id))).scalar_one()
     await changes.append(
         connection, ChangeKind.AGENT_TOKEN_CREATED, token_id, now, agent_id=agent_id, sha256=print_.sha256
     )
-    return AgentTokenRecord(token_id, agent_id, print_.prefix, now, None, None), token
+    return AgentTokenRecord(token_id, agent_id, print_.prefix, now, None, None, expires_at), token
 
 
 async def revoke_all(connection: AsyncConnection, agent_id: int, now: int) -> None:

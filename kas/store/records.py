@@ -36,10 +36,9 @@ class AgentTokenRecord:
     revoked_at: int | None
     expires_at: int | None = None
 
-    @property
-    def is_active(self) -> bool:
-        """Whether it is not revoked; past ``expires_at`` agentk cannot use it all the same."""
-        return self.revoked_at is None
+    def is_active(self, now: float) -> bool:
+        """Whether agentk may dial with it."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 class JobEnvironment(TypedDict):
@@ -69,6 +68,7 @@ class JobClaims(TypedDict):
     roles: NotRequired[list[str]]
     is_public_issuer: NotRequired[bool]
     speaks_gitlab: NotRequired[bool]
+    forge_agents: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,40 @@ class JobTokenRecord:
     expires_at: int
 
 
+class ClaimableEnvironment(TypedDict):
+    """Environments that a job may claim: ``*`` stands for any characters. All of them are of this tier, "" if of none."""
+
+    pattern: str
+    tier: str
+
+
+class MayClaim(TypedDict):
+    """What a job may say of itself with the secret of its project's registration. Nothing is allowed that is not named."""
+
+    environments: list[ClaimableEnvironment]
+    refs: list[str]  # patterns, as in an entry of ci_access
+    protected: bool  # that its ref is protected
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRecord:
+    """A project that may ask for job tokens, without its secret. ``claims`` are those that each of its tokens carries."""
+
+    id: int
+    prefix: str
+    claims: JobClaims
+    may_claim: MayClaim
+    max_ttl_s: int
+    created_at: int
+    last_used_at: int | None
+    expires_at: int | None
+    revoked_at: int | None
+
+    def is_active(self, now: float) -> bool:
+        """Whether its secret gets tokens."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
 class ChangeKind(StrEnum):
     """What happened, and whose id the ``subject`` of the change is."""
 
@@ -91,6 +125,10 @@ class ChangeKind(StrEnum):
     AGENT_TOKEN_REVOKED = "agent_token_revoked"  # noqa: S105  agent token
     JOB_TOKEN_ISSUED = "job_token_issued"  # noqa: S105  job token
     JOB_TOKEN_REVOKED = "job_token_revoked"  # noqa: S105  job token
+    PROJECT_REGISTERED = "project_registered"  # registration
+    REGISTRATION_REVOKED = (
+        "registration_revoked"  # registration; its job tokens are revoked with it, each a change of its own
+    )
 
 
 @dataclass(frozen=True, slots=True)

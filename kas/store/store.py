@@ -12,6 +12,7 @@ from kas.store.changes import Changes
 from kas.store.database import Database
 from kas.store.job_tokens import JobTokens
 from kas.store.migrating import migrate
+from kas.store.registrations import Registrations
 
 
 class Store:
@@ -26,6 +27,7 @@ class Store:
         self.agents = Agents(database, clock)
         self.agent_tokens = AgentTokens(database, clock)
         self.job_tokens = JobTokens(database, clock)
+        self.registrations = Registrations(database, clock)
         self.changes = Changes(database)
 
     def __repr__(self) -> str:

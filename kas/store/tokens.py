@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 AGENT = "kasagent-"
 JOB = "kasjob-"
+PROJECT = "kasproject-"
 _SECRET_BYTES = 32
 _PREFIX_CHARACTERS = 8
-_FORM = re.compile(rb"(kasagent-|kasjob-)([A-Za-z0-9_-]{43})")
+_FORM = re.compile(rb"(kasagent-|kasjob-|kasproject-)([A-Za-z0-9_-]{43})")
 
 
 class Fingerprint(NamedTuple):
@@ -34,9 +35,20 @@ def new_token(kind: str) -> str:
     return kind + secrets.token_urlsafe(_SECRET_BYTES)
 
 
+def new_secret(kind: str) -> tuple[str, Fingerprint]:
+    """A fresh one, and what is stored of it."""
+    token = new_token(kind)
+    return token, _fingerprint(token.encode(), len(kind))
+
+
 def fingerprint(token: bytes, kind: str) -> Fingerprint | None:
     """None: this cannot be a token of that kind, and no database need be asked."""
     form = _FORM.fullmatch(token)
     if form is None or form[1] != kind.encode():
         return None
-    return Fingerprint(form[2][:_PREFIX_CHARACTERS].decode(), hashlib.sha256(token).digest())
+    return _fingerprint(token, len(kind))
+
+
+def _fingerprint(token: bytes, kind_length: int) -> Fingerprint:
+    prefix = token[kind_length : kind_length + _PREFIX_CHARACTERS].decode()
+    return Fingerprint(prefix, hashlib.sha256(token).digest())

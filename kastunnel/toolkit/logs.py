@@ -58,6 +58,7 @@ class Fields(TypedDict, total=False):
     change: str
     seq: int
     token_id: int
+    registration_id: int
     error: str
     delay_s: float
     not_after: str

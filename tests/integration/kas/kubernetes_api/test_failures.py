@@ -30,7 +30,7 @@ PODS = b"/agents/1/api/v1/pods"
         (b"PATCH", Reset(Code.TOO_LATE, "", Hop.HOLDER), 504, "may still be processing"),
         (b"GET", Reset(Code.SUPERSEDED), 502, "kas: the connection was lost"),
         (b"DELETE", Reset(Code.INTERNAL, "x\r\nSet-Cookie: \x1b[31m\u00e4", Hop.AGENTK), 504, "x??Set-Cookie: ?[31m?"),
-        (b"GET", Reset(Code.REVOKED), 503, "token was revoked"),
+        (b"GET", Reset(Code.REVOKED), 503, "token does not count any more"),
         (b"GET", Reset(Code.ACCESS_ENDED), 403, "may not use this agent"),
         (b"GET", Reset(Code.DRAINING), 503, "stopping"),
         (b"GET", Reset(Code.UNSUPPORTED), 502, "upgraded"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,18 @@ def test_list_and_revoke(kas: Kas, first: str):
     assert first not in text
     assert kas("agent", "token", "revoke", "7").code == 1
     assert kas("agent", "token", "revoke", "0").code == 2
+
+
+def test_a_token_can_expire_and_the_list_says_when(kas: Kas, first: str, monkeypatch: pytest.MonkeyPatch):
+    row = kas("agent", "token", "create", "prod", "--expires", "90d", "-o", "json").json
+    made, ends = (datetime.fromisoformat(row[key]) for key in ("created_at", "expires_at"))
+    assert ends - made == timedelta(days=90)
+    assert row["expires_at"] in kas("agent", "token", "list", "prod").out
+    monkeypatch.setattr("kas.cli.output.system_clock", lambda: ends.timestamp())
+    rows = kas("agent", "token", "list", "prod", "-o", "json").json
+    assert [(one["status"], one["expires_at"]) for one in rows] == [("active", None), ("expired", row["expires_at"])]
+
+
+def test_a_life_that_cannot_be_meant_makes_no_token(kas: Kas, first: str):
+    assert "'soon' is not a duration" in kas("agent", "token", "create", "prod", "--expires", "soon").err
+    assert len(kas("agent", "token", "list", "prod", "-o", "json").json) == 1

@@ -16,7 +16,7 @@ async def agent(store: Store) -> AgentRecord:
     return (await store.agents.register("a/a", "prod"))[0]
 
 
-async def test_two_tokens_are_active_so_that_one_can_be_rotated(store: Store, agent: AgentRecord):
+async def test_two_tokens_are_active_so_that_one_can_be_rotated(store: Store, agent: AgentRecord, time: Time):
     record, token = await store.agent_tokens.create(agent.id)
     assert await store.agent_tokens.find(token.encode()) == record
     with pytest.raises(Refused, match=r"2 active tokens already: revoke one with `kas agent token revoke ID`"):
@@ -24,7 +24,7 @@ async def test_two_tokens_are_active_so_that_one_can_be_rotated(store: Store, ag
     await store.agent_tokens.revoke(record.id)
     assert await store.agent_tokens.find(token.encode()) is None
     await store.agent_tokens.create(agent.id)
-    assert [one.is_active for one in await store.agent_tokens.list(agent.id)] == [True, False, True]
+    assert [one.is_active(time.now) for one in await store.agent_tokens.list(agent.id)] == [True, False, True]
     assert len(await store.agent_tokens.active()) == 2
 
 
@@ -112,3 +112,30 @@ async def test_every_change_names_the_token_its_agent_and_its_hash(store: Store,
     assert created.agent_id == revoked.agent_id == agent.id
     assert created.sha256 == revoked.sha256
     assert created.sha256 is not None
+
+
+async def test_an_expired_token_finds_nobody_and_makes_room_for_another(store: Store, agent: AgentRecord, time: Time):
+    record, token = await store.agent_tokens.create(agent.id, 90)
+    assert record.expires_at == int(time.now) + 90
+    time.now += 89
+    assert await store.agent_tokens.find(token.encode()) == record
+    assert len(await store.agent_tokens.active()) == 2
+    time.now += 1
+    assert await store.agent_tokens.find(token.encode()) is None
+    assert len(await store.agent_tokens.active()) == 1
+    await store.agent_tokens.create(agent.id)
+    with pytest.raises(Refused, match="2 active tokens already"):
+        await store.agent_tokens.create(agent.id)
+
+
+async def test_what_has_expired_since_is_told_unless_it_was_revoked_before(
+    store: Store, agent: AgentRecord, time: Time
+):
+    start = time.now
+    record, _ = await store.agent_tokens.create(agent.id, 90)
+    assert await store.agent_tokens.expired(start - 60) == []
+    time.now += 90
+    assert await store.agent_tokens.expired(start) == [record]
+    assert await store.agent_tokens.expired(time.now) == []
+    await store.agent_tokens.revoke(record.id)
+    assert await store.agent_tokens.expired(start) == []
