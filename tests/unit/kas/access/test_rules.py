@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import inf
 from typing import NamedTuple
 
@@ -273,7 +274,9 @@ def by_id(entries: list[Entry]) -> dict[str, tuple[Entry, ...]]:
 
 
 def config(projects: list[Entry], groups: list[Entry], instance: list[Entry]) -> AgentConfig:
-    return AgentConfig(by_id(projects), by_id(groups), tuple(instance))
+    numbers = count()  # a place in the file is one entry's
+    numbered = [[one._replace(where=str(next(numbers))) for one in part] for part in (projects, groups, instance)]
+    return AgentConfig(by_id(numbered[0]), by_id(numbered[1]), tuple(numbered[2]))
 
 
 CONFIGS = st.builds(config, st.lists(ENTRIES, max_size=4), st.lists(ENTRIES, max_size=4), st.lists(ENTRIES, max_size=1))
