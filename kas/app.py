@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
 from kas.agent_config.repositories.local import LocalRepositories
 from kas.agent_config.watcher import AgentConfigs
+from kas.audit.chain import sign
+from kas.audit.keys import instance_of, load_key
+from kas.audit.writer import AuditLog, AuditSettings
 from kas.certificates import Certificates
 from kas.changes import ChangeFollower
 from kas.clock import system_clock
 from kas.config import Config, doubts, load_config, needs_restart
-from kas.errors import ConfigurationError
+from kas.errors import ConfigurationError, StoreUnavailable
 from kas.expiries import Expiries
 from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
@@ -36,7 +40,7 @@ from kas.outbound import Outbound
 from kas.preflight import listening_socket, prepare_state_dir, read_secret
 from kas.presence.memory import MemoryPresence
 from kas.routing.router import Router
-from kas.store import Store, open_store
+from kas.store import Change, Store, open_store
 from kastunnel.toolkit import logs, memory
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import background
@@ -44,6 +48,7 @@ from kastunnel.toolkit.tasks import background
 log = logging.getLogger(__name__)
 
 CERTIFICATES_S = 3600.0  # how often own certificates are looked at for renewal
+HEADS_S = 60.0  # the longest time in which a cut-off end of the audit log would not be noticed
 MAX_FILES = 1 << 20  # a watch is a connection, so a file
 
 
@@ -96,10 +101,14 @@ class Server:
             detach_s=config.link.detach_s,
         )
         self.router = Router(self.links, self.presence, hold_s=config.link.hold_s)
-        self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links)
         self.expiries = Expiries(store.agent_tokens, self._token_expired, system_clock)
+        self.audit = _audit_log(config, self.metrics)
+        self._store = store
+        self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links, self._record_change)
         self.agent_api = AgentApiDoor(store.agent_tokens, self.links)
-        self.kubernetes_api = KubernetesApiDoor(self.gate, self.router, _door_settings(config), self.metrics)
+        self.kubernetes_api = KubernetesApiDoor(
+            self.gate, self.router, _door_settings(config), self.metrics, audit=self.audit
+        )
         self._stopping = asyncio.Event()
         self._started = False
         self.configs.listen(self.gate.forget_agent)
@@ -110,6 +119,7 @@ class Server:
         config = self._config
         with _signals(self._stopping, self._reload):
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._keep_audit_log())
                 await stack.enter_async_context(self.outbound)
                 await stack.enter_async_context(self._open_observability())
                 await self.changes.begin()
@@ -164,6 +174,56 @@ class Server:
         async with self.kubernetes_api:
             await self.kubernetes_api.start(listen.host, listen.port, tls, reuse_port=True)
             yield
+
+    @asynccontextmanager
+    async def _keep_audit_log(self) -> AsyncIterator[None]:
+        """Records from here on; the head of the chain is signed into the database from time to time, and at the end."""
+        audit = self.audit
+        if audit is None:
+            yield
+            return
+        try:
+            audit.start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"audit.folder: {self._config.audit_folder} cannot be used: {error.strerror}"
+            ) from error
+        audit.event("kas_started", version=self.version)
+        try:
+            async with background(heads=partial(self._sign_heads, audit)):
+                yield
+        finally:
+            audit.event("kas_stopped")
+            await asyncio.to_thread(audit.stop)
+            await self._sign_head(audit)
+
+    async def _sign_heads(self, audit: AuditLog) -> None:
+        signed, at = audit.written, time.monotonic()
+        while True:
+            await asyncio.sleep(1)
+            head, now = audit.written, time.monotonic()
+            is_due = head.seq - signed.seq >= self._config.audit.head_records or now - at >= HEADS_S
+            if head != signed and is_due and await self._sign_head(audit):
+                signed, at = head, now
+
+    async def _sign_head(self, audit: AuditLog) -> bool:
+        head = audit.written
+        try:
+            await self._store.audit_heads.add(audit.instance, *head, sign(audit.key, audit.instance, head))
+        except StoreUnavailable as error:
+            log.error("head of the audit log was not signed", extra=fields(error=str(error)))
+            return False
+        return True
+
+    def _record_change(self, change: Change) -> None:
+        if self.audit is not None:
+            self.audit.event(
+                change.kind.value,
+                subject=change.subject,
+                agent_id=change.agent_id,
+                actor=change.actor,
+                changed_at=change.at,
+            )
 
     def _announce(self) -> None:
         config = self._config
@@ -225,6 +285,8 @@ class Server:
             allow_system_identities=config.access.allow_system_identities,
         )
         self.kubernetes_api.settings = _door_settings(config)
+        if self.audit is not None:
+            self.audit.event("configuration_reloaded")
         log.info("configuration reloaded", extra=fields(names=" ".join(renewed)))
 
     def _observe(self) -> None:
@@ -237,11 +299,33 @@ class Server:
         metrics.credit_bytes.set_function(lambda: links.credit_bytes)
         metrics.broken_configs.set_function(lambda: self.configs.broken)
         metrics.expiring_agent_tokens.set_function(lambda: self.expiries.soon)
+        if (audit := self.audit) is not None:
+            metrics.audit_waiting.set_function(lambda: audit.waiting)
+            metrics.audit_failing.set_function(lambda: int(audit.is_failing))
         metrics.draining.set_function(lambda: int(links.draining))
 
 
 def _door_settings(config: Config) -> DoorSettings:
     return DoorSettings.from_config(config.kubernetes_api, log_all_requests=config.logging.requests == "all")
+
+
+def _audit_log(config: Config, metrics: Metrics) -> AuditLog | None:
+    audit = config.audit
+    if not audit.enabled:
+        return None
+    folder = config.audit_folder
+    key = load_key(config.audit_key_file, folder, may_create=audit.key_file is None)
+    settings = AuditSettings(
+        folder,
+        audit.stdout,
+        audit.max_file_bytes,
+        audit.max_file_age_s,
+        audit.max_files,
+        audit.fsync,
+        audit.on_loss == "refuse",
+        audit.max_waiting,
+    )
+    return AuditLog(key, instance_of(key, folder), settings, metrics.audit, system_clock)
 
 
 def _allow_many_files() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from kas.access.directory import AgentDirectory
 from kas.access.gate import Gate
@@ -22,13 +23,21 @@ class ChangeFollower:
     """Evicts, refreshes and ends whatever a change makes untrue. ``begin`` once, then keep ``run`` running."""
 
     def __init__(
-        self, store: Store, directory: AgentDirectory, gate: Gate, configs: AgentConfigs, links: Links
+        self,
+        store: Store,
+        directory: AgentDirectory,
+        gate: Gate,
+        configs: AgentConfigs,
+        links: Links,
+        record: Callable[[Change], None] = lambda _: None,
     ) -> None:
+        """``record`` is told of each change, for the audit log."""
         self._store = store
         self._directory = directory
         self._gate = gate
         self._configs = configs
         self._links = links
+        self._record = record
         self._seq = 0
 
     async def begin(self) -> None:
@@ -64,6 +73,7 @@ class ChangeFollower:
                 self._links.revoke_token(change.subject)
             elif change.kind is ChangeKind.AGENT_DELETED:
                 self._links.revoke_agent(change.subject)
+            self._record(change)
             log.info("change is in force", extra=fields(change=change.kind.value, seq=change.seq))
         if await self._directory.follow(changes):
             self._configs.wake()

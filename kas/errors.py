@@ -28,11 +28,15 @@ class JobIsOver(Unauthenticated):
 class AccessDenied(KasError):
     """This job may not use this agent."""
 
-    def __init__(self, *args: object, why: str = "", told: str = "", caller: object = None) -> None:
+    def __init__(
+        self, *args: object, why: str = "", told: str = "", caller: object = None, agent: str = "", rule: str = ""
+    ) -> None:
         super().__init__(*args)
         self.why = why  # for the operator's log; never said to the caller
         self.told = told  # what the caller may know of it
         self.caller = caller  # a kas.access.caller.Caller, for logs and audit
+        self.agent = agent
+        self.rule = rule
 
 
 class IssuerUnavailable(KasError):
@@ -49,3 +53,7 @@ class TooManyRequests(KasError):
 
 class StoreUnavailable(KasError):
     """The database cannot be used right now."""
+
+
+class AuditUnavailable(KasError):
+    """The audit log cannot be written, and no request may go unrecorded."""

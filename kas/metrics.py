@@ -134,6 +134,17 @@ class ConfigMetrics:
         )
 
 
+class AuditMetrics:
+    """What the audit log counts; its thread adds to ``written`` alone."""
+
+    def __init__(self, tallies: _Tallies | None = None) -> None:
+        tallies = tallies or _Tallies()
+        self.written = tallies.one("kas_audit_records", "Audit records written")
+        self.lost = tallies.one(
+            "kas_audit_records_lost", "Audit records that could not be kept until they could be written"
+        )
+
+
 class RequestMetrics:
     """What the kubectl door counts, with a tally for each outcome and class of status."""
 
@@ -192,6 +203,7 @@ class Metrics:
         tallies = _Tallies()
         self.gate = GateMetrics(tallies)
         self.configs = ConfigMetrics(tallies)
+        self.audit = AuditMetrics(tallies)
         self.requests = RequestMetrics(tallies)
         self.links = LinkMetrics(tallies)
         self.doors = DoorMetrics(tallies)
@@ -215,6 +227,8 @@ class Metrics:
         self.broken_configs = _gauge(
             registry, "kas_agent_configs_broken", "Agents whose newest configuration is refused"
         )
+        self.audit_waiting = _gauge(registry, "kas_audit_records_waiting", "Audit records that are not written yet")
+        self.audit_failing = _gauge(registry, "kas_audit_failing", "1 while the audit log cannot be written")
         self.draining = _gauge(registry, "kas_draining", "1 while kas is going down and takes nothing new")
         self.expiring_agent_tokens = _gauge(
             registry,

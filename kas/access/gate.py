@@ -130,7 +130,7 @@ class Gate:
         agent = self._directory.get(agent_id) or NOBODY
         verdict = decide(known.caller, agent, self._configs.get(agent), self._wall_clock())
         if isinstance(verdict, Denial):
-            raise self.denied(agent_id, known.caller, verdict)
+            raise self.denied(agent_id, known.caller, verdict, agent)
         known.access[agent_id] = verdict
         return verdict
 
@@ -146,12 +146,12 @@ class Gate:
         found = [verdict.first for verdict in verdicts if isinstance(verdict, Access)]
         return sorted(filter(None, found), key=lambda grant: (grant.agent.project, grant.agent.name, grant.agent.id))
 
-    def denied(self, agent_id: int, caller: Caller, denial: Denial) -> AccessDenied:
+    def denied(self, agent_id: int, caller: Caller, denial: Denial, agent: AgentRef) -> AccessDenied:
         """The error for this denial, which is counted and logged. The caller reads of it what it may know."""
         self._metrics.denials.value += 1
         said = fields(agent_id=agent_id, caller=str(caller), reason=denial.reason, rule=denial.rule)
         log.info("access denied", extra=said)
-        return access_denied(caller, denial)
+        return access_denied(caller, denial, agent)
 
     def forget(self, change: Change) -> None:
         """Drop what the change may have made untrue, so that the next request is judged anew."""
@@ -241,11 +241,13 @@ class Gate:
             _put(self._refused, digest, _Refused(self._clock() + self.negative_s, answer), self._max_unknown)
 
 
-def access_denied(caller: Caller, denial: Denial) -> AccessDenied:
+def access_denied(caller: Caller, denial: Denial, agent: AgentRef) -> AccessDenied:
     """The error for this denial: all of it for the operator, and for the caller what it may know."""
     rule = f" ({denial.rule})" if denial.rule else ""
     told = f"{denial.reason}{rule}" if denial.may_know else ""
-    return AccessDenied(why=f"{caller}: {denial.reason}{rule}", told=told, caller=caller)
+    name = str(agent) if agent.id else ""
+    why = f"{caller}: {denial.reason}{rule}"
+    return AccessDenied(why=why, told=told, caller=caller, agent=name, rule=denial.rule)
 
 
 def _put(kept: OrderedDict[bytes, Value], digest: bytes, value: Value, limit: int) -> None:

@@ -63,6 +63,7 @@ class Access:
     """What a caller may do with an agent: the entries of the source that decides, in the order of the file; never none."""
 
     caller: Caller
+    agent: AgentRef
     candidates: tuple[Candidate, ...]
     expires_at: float = inf  # unix seconds: from then on it must be decided anew
 

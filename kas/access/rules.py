@@ -55,7 +55,7 @@ def decide(caller: Caller, agent: AgentRef, config: AgentConfig | None, now: flo
             if entry.allow is None:
                 break
     if found:
-        return Access(caller, tuple(found), until)
+        return Access(caller, agent, tuple(found), until)
     # Several entries: the reason of the last one that was tried stands for all of them.
     rule = ", ".join(entry.where for entry in source.entries[:8])
     is_other = refusal == _OTHER_ID  # whoever took over the path of a project that is gone is a stranger

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kas.cli import agent, demo, job_token, kubeconfig, project, serve
+from kas.cli import agent, audit, demo, job_token, kubeconfig, project, serve
 from kas.errors import ConfigurationError, KasError
 from kas.store import InvalidValue
 
@@ -34,6 +34,7 @@ app.command("serve")(serve.serve)
 app.add_typer(agent.app, name="agent")
 app.add_typer(job_token.app, name="job-token")
 app.add_typer(project.app, name="project")
+app.add_typer(audit.app, name="audit")
 app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("demo")(demo.demo)
 

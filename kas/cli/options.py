@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -59,13 +60,22 @@ def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
     """The result of ``work``, with the store of this configuration, opened and closed around it."""
 
     async def main() -> T:
-        async with open_store(config.database_url, password=database_password(config)) as store:
+        async with open_store(config.database_url, password=database_password(config), actor=_actor()) as store:
             return await work(store)
 
     if config.database.url is None:
         refuse_foreign_state(config.state_dir)
         prepare_state_dir(config.state_dir)
     return asyncio.run(main())
+
+
+def _actor() -> str:
+    """Who runs this command, for the audit log: the user of the machine, whoever became root by sudo."""
+    name = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
+    try:
+        return f"cli:{name or pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"cli:{os.geteuid()}"
 
 
 def database_password(config: Config) -> str | None:

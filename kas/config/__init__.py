@@ -15,6 +15,7 @@ from pydantic import Field, Strict, model_validator
 
 from kas import located_yaml
 from kas.addresses import ListenAddress
+from kas.config.audit import Audit
 from kas.config.base import DAY_S, FilePath, Seconds, Section, option
 from kas.config.doors import AgentApi, KubernetesApi, ManagementApi, Observability, Tls
 from kas.config.issuers import AnyIssuer, GitlabIssuer, JobTokens, OidcIssuer
@@ -160,6 +161,7 @@ class Config(Section):
     database: Database = option(Database(), "Where agents, tokens and the change log are kept.")
     logging: Logging = option(Logging(), "What kas says, on standard error.")
     link: Link = option(Link(), "The links that agents hold to kas.")
+    audit: Audit = option(Audit(), "The audit log.")
     access: Access = option(Access(), "How verdicts are kept and what the operator forbids.")
 
     @property
@@ -171,6 +173,16 @@ class Config(Section):
     def pki_dir(self) -> Path:
         """The folder of kas's own CA."""
         return self.state_dir / "pki"
+
+    @property
+    def audit_folder(self) -> Path:
+        """Where the audit log is written."""
+        return self.audit.folder or self.state_dir / "audit"
+
+    @property
+    def audit_key_file(self) -> Path:
+        """The key of its chain."""
+        return self.audit.key_file or self.state_dir / "audit.key"
 
     @property
     def certificate_names(self) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def granted(access: Access, info: RequestInfo | None) -> Grant:
     """What the access gives for this request. Raises AccessDenied."""
     verdict = access.grant_for(info)
     if isinstance(verdict, Denial):
-        raise access_denied(access.caller, verdict)
+        raise access_denied(access.caller, verdict, access.agent)
     return verdict
 
 

@@ -13,6 +13,7 @@ from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer
 from kas.kubernetes_api.paths import cut, wants_text
 from kas.kubernetes_api.replies import Refusal, Refused, Reply
+from kas.kubernetes_api.upload import Upload
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestHead
@@ -30,9 +31,11 @@ class CarriedRequest:
     wish: Wish | None = None
     caller: Caller | None = None  # also of a request that was denied
     access: Access | None = None
+    denied: AccessDenied | None = None
     grant: Grant | None = None
     judged: Judged | None = None
     exchange: Exchange | None = None
+    upload: Upload | None = None
     answer: Answer | None = None  # set when the head of the answer has been written
     task: asyncio.Task[None] | None = None
     withheld: list[bytes] | None = None  # of an upgraded stream, until the client has taken the 101
@@ -62,6 +65,7 @@ class CarriedRequest:
         reason = ""
         if isinstance(error, AccessDenied):
             reason = error.why
+            self.denied = error
             if isinstance(error.caller, Caller):
                 self.caller = error.caller
         self._fail(reply, outcome, Code.CANCELLED, "kas", reason)

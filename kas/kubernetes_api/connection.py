@@ -9,7 +9,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from kas.kubernetes_api import replies, request_log
+from kas.kubernetes_api import replies
 from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Refusal, Reply
 from kas.kubernetes_api.waiting import Waiting
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         request_id = door.next_request_id()
         door.metrics.requests.bad_requests.value += 1
         door.metrics.requests.done(Outcome.REFUSED, reply.status)
-        request_log.unread(self, reply, detail, request_id)
+        self.door.unread(self, reply, detail, request_id)
         answer = replies.render(reply, hop="kas", request_id=request_id, as_text=False, is_head=False, close=True)
         self.write(answer)
         self.close_slowly()

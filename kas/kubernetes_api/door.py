@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Self
 
+from kas.clock import Clock, system_clock
 from kas.errors import AccessDenied, IssuerUnavailable, KasError, Unauthenticated
 from kas.kubernetes_api import request_log
 from kas.kubernetes_api.admission import Wish
+from kas.kubernetes_api.audited import record_of
 from kas.kubernetes_api.connection import Connection
-from kas.kubernetes_api.ports import AccessGate, Upstream
+from kas.kubernetes_api.ports import AccessGate, Audit, Upstream
 from kas.kubernetes_api.relay import Relay
+from kas.kubernetes_api.replies import Reply
 from kas.kubernetes_api.settings import DoorSettings
 from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Door, Metrics, Outcome
@@ -46,10 +49,19 @@ class KubernetesApiDoor:
     """
 
     def __init__(
-        self, gate: AccessGate, upstream: Upstream, settings: DoorSettings | None = None, metrics: Metrics | None = None
+        self,
+        gate: AccessGate,
+        upstream: Upstream,
+        settings: DoorSettings | None = None,
+        metrics: Metrics | None = None,
+        *,
+        audit: Audit | None = None,
+        wall_clock: Clock = system_clock,
     ) -> None:
         self.gate = gate
         self.upstream = upstream
+        self.audit = audit
+        self.wall_clock = wall_clock
         self.settings = settings or DoorSettings()
         self.metrics = metrics or Metrics()
         self.loop = asyncio.get_running_loop()
@@ -234,7 +246,24 @@ class KubernetesApiDoor:
             self._orphans.pop(relay, None)
         if self.is_draining:
             self._changed.set()
-        request_log.over(relay, outcome, reason, code, hop, self.settings, self.clock())
+        now = self.clock()
+        if self.audit is not None:
+            self.audit.add(record_of(relay, "request", self.wall_clock(), now, outcome, reason, code, hop))
+        request_log.over(relay, outcome, reason, code, hop, self.settings, now)
+
+    def switched(self, relay: Relay) -> None:
+        """A request has become a stream both ways, which may last for hours before it is ``over``."""
+        if self.audit is not None:
+            self.audit.add(record_of(relay, "upgrade_begun", self.wall_clock(), self.clock(), None))
+        request_log.switched(relay)
+
+    def unread(self, connection: Connection, reply: Reply, detail: str, request_id: str) -> None:
+        """Something came that is not a request."""
+        if self.audit is not None:
+            self.audit.event(
+                "bad_request", request_id=request_id, peer=connection.peer, status=reply.status, reason=detail
+            )
+        request_log.unread(connection, reply, detail, request_id)
 
     def adopt(self, orphan: Relay, until: float) -> None:
         """Its connection has gone, its stream may still end by itself for a moment."""

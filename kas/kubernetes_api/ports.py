@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kas.access.grants import Access
+from kas.audit.record import RequestRecord, Value
 from kastunnel.link.frames import Open
 from kastunnel.link.handler import Exchange, Handler
 
@@ -27,3 +28,17 @@ class Upstream(Protocol):
 
     async def wait(self, agent_id: int) -> None:
         """Until there may be a link. Raises AgentNotConnected when there will be none soon."""
+
+
+class Audit(Protocol):
+    """Where records go: kas.audit.writer.AuditLog. Nothing here waits."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether no request may go on, since it could not be recorded."""
+
+    def add(self, record: RequestRecord) -> None:
+        """Keep it until it is written."""
+
+    def event(self, name: str, **values: Value) -> None:
+        """A record of something that is not a request."""

@@ -7,8 +7,8 @@ what is not known yet (a token, a link) costs a task, owned by the door.
 from __future__ import annotations
 
 from kas.access.grants import Access
-from kas.errors import AccessDenied, KasError
-from kas.kubernetes_api import admission, origins, replies, request_log
+from kas.errors import AccessDenied, AuditUnavailable, KasError
+from kas.kubernetes_api import admission, origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
 from kas.kubernetes_api.carried import CarriedRequest
@@ -30,8 +30,6 @@ _CHUNKED = Framing.CHUNKED
 class Relay(CarriedRequest):
     """Carries one request; also the link's Handler for it. Owned by its connection until the answer is written or fails."""
 
-    upload: Upload | None = None
-
     # Before the link
 
     def start(self) -> None:
@@ -39,6 +37,8 @@ class Relay(CarriedRequest):
         head = self.head
         door = self.door
         try:
+            if door.audit is not None and door.audit.refuses:
+                raise AuditUnavailable
             if head.origin is not None:
                 admission.check_origin(head, door.settings)
             if head.method == b"OPTIONS":
@@ -344,7 +344,7 @@ class Relay(CarriedRequest):
         self.withheld = [body] if body else []
         delay_s = SPDY_FIRST_S if self.head.upgrade == b"SPDY/3.1" else 0.0
         self.door.loop.call_later(delay_s, self._release)
-        request_log.switched(self)
+        self.door.switched(self)
         if self.upload is not None:
             self.upload.begin_pipe()
 

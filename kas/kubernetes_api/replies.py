@@ -67,6 +67,12 @@ ERRORS: Mapping[type[KasError], Reply] = {
     errors.AgentNotConnected: Reply(503, "ServiceUnavailable", "the agent is not connected to kas"),
     errors.TooManyRequests: Reply(429, "TooManyRequests", "too many requests; try again", _LATER),
     errors.StoreUnavailable: Reply(503, "ServiceUnavailable", "kas cannot use its database right now; try again"),
+    errors.AuditUnavailable: Reply(
+        503,
+        "ServiceUnavailable",
+        "the audit log cannot be written, and no request may go unrecorded; try again",
+        _LATER,
+    ),
     KasError: Reply(500, "InternalError", "something went wrong in kas"),
 }
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 class Upload:
     """Moves bytes from the connection's reader to the exchange, and stops reading the client where there is no room."""
 
-    __slots__ = ("_connection", "_exchange", "_max_bytes", "is_open", "is_starved", "is_waiting")
+    __slots__ = ("_connection", "_exchange", "_max_bytes", "is_open", "is_starved", "is_waiting", "sent")
 
     def __init__(self, connection: Connection, exchange: Exchange, max_bytes: int | None, *, is_pipe: bool) -> None:
         """``is_pipe``: nothing is moved before ``begin_pipe``, for the answer decides what the bytes are."""
         self._connection = connection
         self._exchange = exchange
         self._max_bytes = max_bytes
+        self.sent = 0  # bytes that left for the cluster
         self.is_open = True
         self.is_waiting = is_pipe
         self.is_starved = False
@@ -46,6 +47,7 @@ class Upload:
             if self._max_bytes is not None and reader.body_bytes > self._max_bytes:
                 raise Refused(Refusal.BODY_TOO_LARGE)
             exchange.send(data)
+            self.sent += len(data)
             connection.door.metrics.requests.to_cluster.value += len(data)
         if reader.complete:
             self.is_open = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kas.store.database import Database
+from kas.store.database import ACTOR, Database
 from kas.store.records import Change, ChangeKind
 from kas.store.schema import change_counter, changes
 
@@ -29,7 +29,10 @@ class Changes:
         query = select(changes).where(changes.c.seq > seq).order_by(changes.c.seq).limit(MAX_CHANGES)
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return [Change(row.seq, ChangeKind(row.kind), row.subject, row.agent_id, row.sha256, row.at) for row in rows]
+        return [
+            Change(row.seq, ChangeKind(row.kind), row.subject, row.agent_id, row.sha256, row.at, row.actor or "")
+            for row in rows
+        ]
 
 
 async def append(
@@ -44,7 +47,7 @@ async def append(
     """Write an entry within the transaction of the change itself (one of ``Database.writing``)."""
     await connection.execute(update(change_counter).values(seq=change_counter.c.seq + 1))
     seq = (await connection.execute(select(change_counter.c.seq))).scalar_one()
-    await connection.execute(
-        insert(changes).values(seq=seq, kind=kind.value, subject=subject, agent_id=agent_id, sha256=sha256, at=now)
-    )
+    actor = connection.sync_connection.get_execution_options().get(ACTOR) if connection.sync_connection else None
+    values = {"seq": seq, "kind": kind.value, "subject": subject, "agent_id": agent_id, "sha256": sha256, "at": now}
+    await connection.execute(insert(changes).values(**values, actor=actor))
     await connection.execute(delete(changes).where(changes.c.at < now - KEPT_S))

@@ -19,12 +19,16 @@ from kas.store.schema import change_counter
 BUSY_TIMEOUT_MS = 5000  # a writer holds SQLite for a few ms; who waits longer meets a program that has hung
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _WRITING = "kas_writing"
+ACTOR = "kas_actor"  # the option of a connection that says who writes
+MAX_ACTOR_CHARACTERS = 128
 
 
 class Database:
     """Owns the pool of connections; ``close`` gives them back and may be called twice."""
 
-    def __init__(self, url: str, password: str | None = None) -> None:
+    def __init__(self, url: str, password: str | None = None, actor: str = "kas") -> None:
+        """``actor``: who writes, for the change log."""
+        self._actor = actor[:MAX_ACTOR_CHARACTERS]
         self._url = _driver_url(url, password)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.where = f"{self._url.database}" if self.is_sqlite else self._url.render_as_string(hide_password=True)
@@ -80,7 +84,7 @@ class Database:
     async def writing_unlocked(self) -> AsyncIterator[AsyncConnection]:
         """For what may overlap with other writes, and for migrations, which make the row that ``writing`` locks."""
         with self._in_words():
-            async with self._engine.execution_options(**{_WRITING: True}).begin() as connection:
+            async with self._engine.execution_options(**{_WRITING: True, ACTOR: self._actor}).begin() as connection:
                 yield connection
 
     @contextmanager

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kas.errors import StoreUnavailable
 from kas.store.database import Database
 
-HEAD = "0002"  # the newest of migrations/versions; kept here so that a database that is up to date costs no import of Alembic
+HEAD = "0003"  # the newest of migrations/versions; kept here so that a database that is up to date costs no import of Alembic
 _POSTGRESQL_LOCK = 0x6B61735F  # "kas_": two processes that start at once migrate one after the other
 
 

@@ -132,6 +132,17 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class AuditHeadRecord:
+    """Up to record ``seq`` a chain of the audit log went, and that record's mac was this."""
+
+    instance: str
+    seq: int
+    mac: str
+    signature: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One entry of the change log.
 
@@ -145,3 +156,4 @@ class Change:
     agent_id: int | None
     sha256: bytes | None
     at: int
+    actor: str = ""  # who did it, as far as it is known

@@ -105,6 +105,20 @@ changes = Table(
     Column("agent_id", BigInteger, nullable=True),
     Column("sha256", LargeBinary(32), nullable=True),
     Column("at", BigInteger, nullable=False, index=True),
+    Column("actor", String(128), nullable=True),  # who did it: "cli:root", an issuer, a registration
+)
+
+# Where each chain of the audit log stood at some time, signed.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("instance", String(8), nullable=False, index=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("mac", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 # One row. Whoever writes locks it first and so orders the log by commit: a database's own sequence hands out numbers

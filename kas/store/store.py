@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from kas.clock import Clock, system_clock
 from kas.store.agent_tokens import AgentTokens
 from kas.store.agents import Agents
+from kas.store.audit_heads import AuditHeads
 from kas.store.changes import Changes
 from kas.store.database import Database
 from kas.store.job_tokens import JobTokens
@@ -29,19 +30,24 @@ class Store:
         self.job_tokens = JobTokens(database, clock)
         self.registrations = Registrations(database, clock)
         self.changes = Changes(database)
+        self.audit_heads = AuditHeads(database, clock)
 
     def __repr__(self) -> str:
         return f"<Store {self._database.where}>"
 
 
 @asynccontextmanager
-async def open_store(url: str, *, password: str | None = None, clock: Clock = system_clock) -> AsyncIterator[Store]:
+async def open_store(
+    url: str, *, password: str | None = None, clock: Clock = system_clock, actor: str = "kas"
+) -> AsyncIterator[Store]:
     """The store at ``url``, its tables brought up to this version first; closed at the end of the block.
+
+    ``actor``: who writes, for the change log and audit.
 
     Raises ConfigurationError for a URL that cannot be meant, StoreUnavailable for a database that cannot be used or was written
     by a newer kas.
     """
-    database = Database(url, password)
+    database = Database(url, password, actor)
     try:
         await migrate(database)
         yield Store(database, clock)

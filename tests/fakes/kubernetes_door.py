@@ -26,7 +26,7 @@ def grant(agent_id: int = 1, identity: AsAgent | Impersonate | None = None) -> G
 
 def access(of: Grant) -> Access:
     """To everything, with this grant."""
-    return Access(of.caller, (Candidate(None, of),))
+    return Access(of.caller, of.agent, (Candidate(None, of),))
 
 
 class FakeGate:

@@ -35,7 +35,7 @@ def request(target: bytes, *more: bytes, method: bytes = b"GET", body: bytes = b
 def access(identity: AsAgent | Impersonate) -> Access:
     caller = Caller(issuer="kas", project="g/p")
     grant = Grant(caller, AgentRef(7, "g/p", "prod"), identity, "", "rule", {"project": "g/p"})
-    return Access(caller, (Candidate(None, grant),))
+    return Access(caller, grant.agent, (Candidate(None, grant),))
 
 
 def judged(text: bytes, identity: AsAgent | Impersonate | None = None, settings: DoorSettings = SETTINGS) -> Judged:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kas import errors
-from kas.errors import KasError
+from kas.errors import AuditUnavailable, KasError
 from kas.kubernetes_api import replies
 from kas.kubernetes_api.replies import Refusal, Reply
 from kastunnel.http.errors import BadMessage, Kind
@@ -28,7 +28,8 @@ def test_every_error_refusal_and_reset_has_a_reply() -> None:
 
 def test_retry_after_is_said_only_where_nothing_was_dispatched() -> None:
     every = [*replies.ERRORS.values(), *replies.REFUSALS.values(), *replies.RESETS.values()]
-    assert [reply.status for reply in every if b"Retry-After" in reply.lines] == [429]
+    assert [reply.status for reply in every if b"Retry-After" in reply.lines] == [429, 503]
+    assert b"Retry-After" in replies.ERRORS[AuditUnavailable].lines
 
 
 def test_a_write_that_may_have_run_is_a_504_and_one_that_did_not_is_not() -> None:

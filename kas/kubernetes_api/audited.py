@@ -1,0 +1,60 @@
+"""What the audit log is told about a request: attributes as they are, nothing rendered, for this runs on the event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kas.audit.record import RequestRecord
+from kas.metrics import Outcome
+from kastunnel.http.classify import request_info
+
+if TYPE_CHECKING:
+    from kas.kubernetes_api.carried import CarriedRequest
+
+
+def record_of(
+    request: CarriedRequest,
+    event: str,
+    at: float,
+    now: float,
+    outcome: Outcome | None,
+    reason: str = "",
+    code: str = "",
+    hop: str = "",
+) -> RequestRecord:
+    """``at``: unix seconds; ``now``: of the door's own clock."""
+    head, wish, judged = request.head, request.wish, request.judged
+    target = head.target if wish is None else wish.target
+    upload = request.upload
+    to_cluster = 0 if upload is None else upload.sent
+    denied = request.denied
+    info = None
+    if judged is None and wish is not None:
+        info = request_info(head.method, target)
+    if judged is not None:
+        info = judged.info
+        if request.exchange is not None or request.answer is not None:
+            to_cluster += len(judged.wanted.body) + len(judged.rest)
+    return RequestRecord(
+        event,
+        at,
+        request.request_id,
+        request.connection.peer,
+        head.method.decode("latin-1"),
+        target.partition(b"?")[0].decode("latin-1"),
+        head.field(b"user-agent").decode("latin-1"),
+        0 if wish is None else wish.agent_id,
+        request.caller,
+        request.grant,
+        "" if denied is None else denied.agent,
+        "" if denied is None else denied.rule,
+        info,
+        request.status,
+        "" if outcome is None else outcome.value,
+        reason,
+        code,
+        hop,
+        to_cluster,
+        request.sent,
+        now - request.started,
+    )

@@ -1,0 +1,317 @@
+"""The writer: every record is written in order or counted as lost, over restarts, rotation and a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kas.access.caller import Caller, Environment
+from kas.access.grants import AgentRef, Grant
+from kas.audit.chain import sign
+from kas.audit.files import GrowingFile, listed
+from kas.audit.record import EventRecord, Renderer, RequestRecord
+from kas.audit.verifying import SignedHead, records, verify
+from kas.audit.writer import AuditLog, AuditSettings
+from kas.metrics import AuditMetrics
+from kastunnel.http.classify import request_info
+from kastunnel.link.frames import Impersonate
+
+KEY = b"k" * 64
+CALLER = Caller(
+    issuer="gitlab",
+    project="shop/web",
+    project_id="17",
+    ref="main",
+    ref_type="branch",
+    environment=Environment("prod"),
+    pipeline_id="11",
+    job_id="12",
+    username="ana",
+)
+GRANT = Grant(
+    CALLER,
+    AgentRef(7, "infra/agents", "prod"),
+    Impersonate("ci:deployer", ("ci",)),
+    "",
+    "ci_access.projects[0], line 3",
+)
+
+
+def request(**changed) -> RequestRecord:
+    info = request_info(b"GET", b"/api/v1/namespaces/shop/pods/web-0/exec?command=secret")
+    record = RequestRecord(
+        "request", 1_800_000_000.25, "r1", "10.0.0.1:5", "GET", "/api/v1/namespaces/shop/pods/web-0/exec", "kubectl/v1.33", 7,
+        CALLER, GRANT, "", "", info, 101, "answered", "", "", "", 10, 2000, 1.5,
+    )  # fmt: skip
+    return record._replace(**changed)
+
+
+class Log:
+    """An audit log in a folder, restarted at will."""
+
+    def __init__(self, folder: Path, **options) -> None:
+        self.folder = folder
+        self.options = options
+        self.now = 1_800_000_000.0
+        self.metrics = AuditMetrics()
+        self.log = self.new()
+
+    def new(self) -> AuditLog:
+        settings = AuditSettings(self.folder, syncs=False, **self.options)
+        return AuditLog(KEY, "0123abcd", settings, self.metrics, lambda: self.now)
+
+    def restart(self) -> None:
+        self.log.stop()
+        self.log = self.new()
+        self.log.start()
+
+    def until(self, predicate: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not predicate():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def findings(self) -> list[str]:
+        head = self.log.written
+        return [
+            str(one)
+            for one in verify(self.folder, KEY, [SignedHead("0123abcd", head, sign(KEY, "0123abcd", head))]).findings
+        ]
+
+    def said(self, name: str) -> list[object]:
+        return [record.get(name) for record in records(self.folder)]
+
+
+@pytest.fixture
+def log(tmp_path):
+    made = Log(tmp_path / "audit")
+    yield made
+    made.log.stop()
+
+
+def test_a_record_says_who_did_what_as_whom_and_with_what_result():
+    said = json.loads("{" + Renderer().fields(request()) + "}")
+    assert said == {
+        "time": "2027-01-15T08:00:00.250Z",
+        "event": "request",
+        "request_id": "r1",
+        "peer": "10.0.0.1:5",
+        "agent_id": 7,
+        "issuer": "gitlab",
+        "project": "shop/web",
+        "project_id": "17",
+        "ref": "refs/heads/main",
+        "environment": "prod",
+        "pipeline": "11",
+        "job": "12",
+        "user": "ana",
+        "agent": "infra/agents:prod",
+        "rule": "ci_access.projects[0], line 3",
+        "acts_as": "ci:deployer",
+        "acts_in_groups": ["ci"],
+        "method": "GET",
+        "verb": "create",
+        "resource": "pods",
+        "subresource": "exec",
+        "namespace": "shop",
+        "name": "web-0",
+        "outcome": "answered",
+        "status": 101,
+        "bytes_to_cluster": 10,
+        "bytes_from_cluster": 2000,
+        "duration_ms": 1500.0,
+        "client": "kubectl/v1.33",
+    }
+
+
+@pytest.mark.covers("S-20")
+@pytest.mark.parametrize("text", ['a"b', "a\r\nb", "a\x1b[31m", "a\\", "é\u2028", "x" * 10_000, "\ud800"])
+def test_what_a_client_says_cannot_leave_its_place(text):
+    line = Renderer().fields(request(client=text, reason=text, path=f"/{text}", info=None))
+    assert line.isascii()
+    assert "\n" not in line
+    said = json.loads("{" + line + "}")
+    assert said["client"] == text[:256]
+    assert len(line) < 3000
+
+
+def test_a_denied_request_says_what_it_was_for():
+    said = json.loads("{" + Renderer().fields(request(grant=None, denied_agent="a/b:c", denied_rule="line 3")) + "}")
+    assert (said["agent"], said["rule"], "acts_as" in said) == ("a/b:c", "line 3", False)
+
+
+def test_a_request_that_was_not_understood_has_its_method_and_path():
+    said = json.loads("{" + Renderer().fields(request(info=None, caller=None, grant=None, agent_id=0, path="/x")) + "}")
+    assert (said["method"], said["path"]) == ("GET", "/x")
+    assert "project" not in said
+
+
+def test_records_are_written_in_order_and_verify(log):
+    log.log.start()
+    for number in range(500):
+        log.log.add(request(request_id=f"r{number}"))
+    log.log.stop()
+    assert log.said("request_id") == [f"r{number}" for number in range(500)]
+    assert log.said("seq") == list(range(1, 501))
+    assert log.findings() == []
+    assert log.metrics.written.value == 500
+    (file,) = listed(log.folder)
+    assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_chain_goes_on_after_a_restart(log):
+    log.log.start()
+    log.log.event("one")
+    log.restart()
+    log.log.event("two")
+    log.log.stop()
+    assert log.said("event") == ["one", "two"]
+    assert log.findings() == []
+
+
+def test_a_record_that_was_torn_by_a_crash_is_cut_off_and_told(log):
+    log.log.start()
+    log.log.event("one")
+    log.log.stop()
+    (file,) = listed(log.folder)
+    with file.path.open("ab") as torn:
+        torn.write(b'{"seq":2,"time":"2027')
+    log.log = log.new()
+    log.log.start()
+    log.log.event("two")
+    log.log.stop()
+    assert log.said("event") == ["one", "audit_repaired", "two"]
+    assert log.said("lost_bytes")[1] == 21
+    assert log.findings() == []
+
+
+def test_a_full_file_is_followed_by_another_and_old_ones_go_with_a_word(tmp_path):
+    log = Log(tmp_path / "audit", max_file_bytes=2000, max_files=3)
+    log.log.start()
+    for number in range(100):
+        log.log.event("e", n=number)
+        log.until(lambda: not log.log.waiting)
+    log.log.stop()
+    files = listed(log.folder)
+    assert len(files) == 3
+    assert files[0].first > 1
+    assert "audit_removed" in log.said("event")
+    assert log.findings() == []
+
+
+def test_a_file_that_is_old_is_followed_by_another(log):
+    log.log.start()
+    log.log.event("one")
+    log.until(lambda: not log.log.waiting)
+    log.now += 24 * 3600
+    log.log.event("two")
+    log.log.stop()
+    assert [file.first for file in listed(log.folder)] == [1, 2]
+    assert log.findings() == []
+
+
+def test_more_than_can_wait_is_counted_and_told(tmp_path):
+    log = Log(tmp_path / "audit", max_waiting=10)
+    for number in range(25):
+        log.log.event("e", n=number)
+    log.log.start()
+    log.log.stop()
+    assert log.said("event") == ["e"] * 10 + ["records_lost"]
+    assert log.said("count")[-1] == 15
+    assert log.metrics.lost.value == 15
+    assert log.findings() == []
+
+
+class FullDisk:
+    """A switch for the writes of every file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        write = GrowingFile.write
+
+        def fail_or_write(file: GrowingFile, data: bytes) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, data)
+
+        monkeypatch.setattr(GrowingFile, "write", fail_or_write)
+
+
+@pytest.mark.covers("D-01")
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_full_disk_holds_records_until_there_is_space_and_refuses_where_that_was_chosen(
+    tmp_path, monkeypatch, refuses
+):
+    monkeypatch.setattr("kas.audit.writer.RETRY_S", 0.01)
+    disk = FullDisk(monkeypatch)
+    log = Log(tmp_path / "audit", refuses=refuses)
+    log.log.start()
+    log.log.event("before")
+    log.until(lambda: not log.log.waiting)
+    disk.is_full = True
+    log.log.event("during")
+    log.until(lambda: log.log.is_failing)
+    assert log.log.refuses is refuses
+
+    disk.is_full = False
+    log.until(lambda: not log.log.is_failing)
+    assert not log.log.refuses
+    log.log.stop()
+    assert log.said("event") == ["before", "during"]
+    assert log.findings() == []
+
+
+def test_a_part_that_was_written_before_the_disk_was_full_is_cut_off(tmp_path, monkeypatch):
+    import os
+
+    file = GrowingFile(tmp_path, "0123abcd", 1)
+    file.write(b"one\n")
+    real = os.write
+    answers = iter([lambda fd, data: real(fd, data[:2])])
+
+    def write(descriptor: int, data: bytes) -> int:
+        try:
+            return next(answers)(descriptor, data)
+        except StopIteration:
+            raise OSError(errno.ENOSPC, "No space left on device") from None
+
+    monkeypatch.setattr("kas.audit.files.os.write", write)
+    with pytest.raises(OSError, match="No space"):
+        file.write(b"two\n")
+    assert file.path.read_bytes() == b"one\n"
+    file.close()
+
+
+def test_a_failing_copy_to_standard_output_stops_nothing(tmp_path, monkeypatch):
+    class Closed:
+        def write(self, data: bytes) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("kas.audit.writer.sys.stdout", type("Out", (), {"buffer": Closed()}))
+    log = Log(tmp_path / "audit", to_stdout=True)
+    log.log.start()
+    log.log.event("one")
+    log.log.event("two")
+    log.log.stop()
+    assert log.said("event") == ["one", "two"]
+    assert log.findings() == []
+
+
+def test_an_event_says_values_of_every_kind():
+    line = Renderer().fields(
+        EventRecord("e", 0.0, {"text": 'a"b', "number": 5, "part": 1.5, "yes": True, "nothing": None})
+    )
+    assert json.loads("{" + line + "}") == {
+        "time": "1970-01-01T00:00:00.000Z",
+        "event": "e",
+        "text": 'a"b',
+        "number": 5,
+        "part": 1.5,
+        "yes": True,
+        "nothing": None,
+    }
