@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kas.access.directory import AgentDirectory
 from kas.access.gate import Gate
-from kas.access.issuers.building import build_issuers
+from kas.access.issuers.building import build_issuers, build_job_watches
 from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
 from kas.agent_config.repositories.local import LocalRepositories
@@ -34,6 +34,7 @@ from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
 from kas.links.registry import Links
 from kas.management_api.door import open_management_api
+from kas.management_api.job_tokens import JobTokens, Lives
 from kas.metrics import Metrics
 from kas.observability import open_observability
 from kas.outbound import Outbound
@@ -85,13 +86,17 @@ class Server:
         )
         self.outbound = Outbound(self.version)
         self.gate = Gate(
-            [OwnTokens(store.job_tokens), *build_issuers(config.issuers, self.outbound, system_clock)],
+            [
+                OwnTokens(store.job_tokens, config.issuers, build_job_watches(config.issuers, self.outbound)),
+                *build_issuers(config.issuers, self.outbound, system_clock),
+            ],
             self.directory,
             self.configs,
             self.metrics.gate,
             positive_s=config.access.positive_cache_s,
             negative_s=config.access.negative_cache_s,
         )
+        self.job_tokens = JobTokens(self.gate, store.job_tokens, store.registrations, self._lives)
         self.presence = MemoryPresence(time.monotonic)
         self.links = Links(
             f"kas-{secrets.token_hex(4)}",
@@ -161,10 +166,15 @@ class Server:
             listening_socket("management_api", self._config.management_api.listen, reuse_port=True),
             self.certificates["management_api"].ssl_context(),
             self.gate,
+            self.job_tokens,
             self.metrics.doors,
             server=lambda: str(self._config.kubernetes_api.external_url),
             ca=lambda: self.certificates.client_ca("kubernetes_api"),
         )
+
+    def _lives(self) -> Lives:
+        of = self._config.job_tokens
+        return Lives(of.exchanged_ttl_s, of.max_exchanged_ttl_s, self._config.access.max_job_token_ttl_s)
 
     @asynccontextmanager
     async def _open_kubernetes(self) -> AsyncIterator[None]:

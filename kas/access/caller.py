@@ -48,6 +48,7 @@ class Caller:
     forge_agents: frozenset[str] | None = (
         None  # ids of the agents that the forge itself lets the job use; None: it was not asked
     )
+    from_id_token: bool = False  # which is too short-lived for a job: to be exchanged for a token of kas's own
     recheck_s: float = RECHECK_S  # how old this may become while the caller has streams open
 
     def __str__(self) -> str:

@@ -1,38 +1,30 @@
-"""What the management door answers: a job shows its token and gets its kubeconfig."""
+"""What the management door answers: a job shows its token and gets its kubeconfig, or asks for a token of kas's own."""
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from aiohttp import web
 
-from kas.access.grants import Grant
-from kas.errors import IssuerUnavailable, StoreUnavailable, Unauthenticated
-from kas.http_door import Request, answer, open_door, plain
+from kas.errors import IssuerUnavailable, StoreUnavailable, TooManyRequests, Unauthenticated
+from kas.http_door import Request, open_door, plain
+from kas.management_api.job_tokens import JobTokens, Verifier, bearer, refusal
 from kas.management_api.kubeconfig import render_kubeconfig
 from kas.metrics import Door, DoorMetrics
+from kas.store import InvalidValue
 
 KUBECONFIG = "/kas/v1/kubeconfig"
-_bearer = re.compile(r"bearer ([!-~]+)", re.IGNORECASE).fullmatch  # exactly one space, visible ASCII
-
-
-class Grants(Protocol):
-    """What is needed of the gate."""
-
-    def grants(self, token: bytes) -> Awaitable[list[Grant]]:
-        """One for each agent that the holder may use. Raises Unauthenticated, or IssuerUnavailable."""
 
 
 @asynccontextmanager
 async def open_management_api(
     listener: socket.socket,
     tls: ssl.SSLContext,
-    gate: Grants,
+    gate: Verifier,
+    job_tokens: JobTokens,
     metrics: DoorMetrics,
     *,
     server: Callable[[], str],
@@ -46,22 +38,14 @@ async def open_management_api(
 
     async def kubeconfig(request: Request) -> web.Response:
         try:
-            token = _token(request)
+            token = bearer(request)
+            caller = await gate.identify(token.encode("ascii"))
             grants = await gate.grants(token.encode("ascii"))
-        except Unauthenticated:
-            remedy = "send the job's token as 'Authorization: Bearer TOKEN', and take a fresh one if it is an old one"
-            return answer(401, str(Unauthenticated()), remedy, WWW_Authenticate="Bearer")
-        except (IssuerUnavailable, StoreUnavailable) as error:
-            return answer(503, str(error), "try again in a few seconds", Retry_After="5")
+            if caller.from_id_token and grants:
+                _, token = await job_tokens.exchanged(caller, token.encode("ascii"))
+        except (Unauthenticated, TooManyRequests, InvalidValue, IssuerUnavailable, StoreUnavailable) as error:
+            return refusal(error, "the job's token")
         return plain(render_kubeconfig(grants, token, server(), ca()), content_type="application/yaml")
 
-    async with open_door(Door.MANAGEMENT, {KUBECONFIG: kubeconfig}, listener, metrics, tls=tls):
+    async with open_door(Door.MANAGEMENT, {KUBECONFIG: kubeconfig}, listener, metrics, posts=job_tokens.posts, tls=tls):
         yield
-
-
-def _token(request: Request) -> str:
-    values = request.headers.getall("Authorization", [])
-    match = _bearer(values[0]) if len(values) == 1 else None
-    if match is None:
-        raise Unauthenticated
-    return match[1]

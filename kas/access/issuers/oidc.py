@@ -126,6 +126,7 @@ class OidcTokens:
             project=project,
             expires_at=claims["exp"] + self._leeway_s,
             is_public_issuer=self._is_public,
+            from_id_token=True,
             **said,
         )
         if not is_owned(caller, self._owners):

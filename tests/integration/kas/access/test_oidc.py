@@ -101,6 +101,7 @@ async def test_a_good_token_is_its_job(world):
         user_id="3",
         expires_at=NOW + 360.0,
         is_public_issuer=True,
+        from_id_token=True,
     )
 
 

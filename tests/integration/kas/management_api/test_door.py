@@ -4,85 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import ssl
-from pathlib import Path
 
 import pytest
 import yaml
 
-from kas.access.directory import AgentDirectory
-from kas.access.gate import Gate
-from kas.access.issuers.own_tokens import OwnTokens
-from kas.agent_config.entries import EMPTY
-from kas.agent_config.schema import read_agent_config
-from kas.clock import system_clock
 from kas.errors import IssuerUnavailable
-from kas.management_api.door import open_management_api
-from kas.metrics import Metrics
-from kas.pki import OwnCa
-from kas.store import open_store
-
-SERVER = "https://kas.example.com:8154"
-
-
-class Configs:
-    def __init__(self) -> None:
-        self.by_name = {
-            "demo": EMPTY,
-            "shared": read_agent_config(
-                b"ci_access: {projects: [{id: group/app, default_namespace: web, access_as: {ci_job: {}}}]}", "f"
-            ),
-            "closed": EMPTY,
-        }
-
-    def get(self, agent):
-        return self.by_name.get(agent.name)
-
-
-class World:
-    def __init__(self, store, gate: Gate, port: int, client_tls: ssl.SSLContext, ca: bytes) -> None:
-        self.store = store
-        self.gate = gate
-        self.port = port
-        self.client_tls = client_tls
-        self.ca = ca
-
-    async def get(self, *headers: str, path: str = "/kas/v1/kubeconfig", method: str = "GET") -> tuple[int, dict, str]:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.client_tls, server_hostname="localhost"
-        )
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-        await writer.wait_closed()
-        status, *fields = head.decode().split("\r\n")
-        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), body.decode()
-
-    async def token(self, project: str, **claims) -> str:
-        return await self.store.job_tokens.issue({"project": project, **claims}, 900)
-
-
-@pytest.fixture
-async def world(tmp_path: Path):
-    own = OwnCa(tmp_path / "pki", ["localhost"], system_clock)
-    pair = own.ensure()
-    (tmp_path / "leaf.pem").write_bytes(pair.key + pair.chain)
-    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_tls.load_cert_chain(tmp_path / "leaf.pem")
-    client_tls = ssl.create_default_context(cadata=own.bundle().decode())
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    metrics = Metrics()
-    async with open_store(f"sqlite:///{tmp_path}/kas.db") as store:
-        for project, name in (("group/app", "demo"), ("infra/agents", "shared"), ("infra/agents", "closed")):
-            await store.agents.register(project, name)
-        directory = AgentDirectory(store.agents)
-        await directory.refresh()
-        gate = Gate([OwnTokens(store.job_tokens)], directory, Configs(), metrics.gate)
-        async with open_management_api(listener, server_tls, gate, metrics.doors, server=lambda: SERVER, ca=own.bundle):
-            yield World(store, gate, port, client_tls, own.bundle())
 
 
 async def test_a_job_gets_a_context_for_each_agent_that_it_may_use(world):
