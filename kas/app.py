@@ -32,6 +32,8 @@ from kas.errors import ConfigurationError, StoreUnavailable
 from kas.expiries import Expiries
 from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
+from kas.limits.limits import Limits
+from kas.limits.settings import limit_settings
 from kas.links.registry import Links
 from kas.management_api.door import open_management_api
 from kas.management_api.job_tokens import JobTokens, Lives
@@ -107,12 +109,13 @@ class Server:
         )
         self.router = Router(self.links, self.presence, hold_s=config.link.hold_s)
         self.expiries = Expiries(store.agent_tokens, self._token_expired, system_clock)
+        self.limits = Limits(limit_settings(config.fair_use), self.metrics.limits, time.monotonic)
         self.audit = _audit_log(config, self.metrics)
         self._store = store
         self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links, self._record_change)
         self.agent_api = AgentApiDoor(store.agent_tokens, self.links)
         self.kubernetes_api = KubernetesApiDoor(
-            self.gate, self.router, _door_settings(config), self.metrics, audit=self.audit
+            self.gate, self.router, _door_settings(config), self.metrics, limits=self.limits, audit=self.audit
         )
         self._stopping = asyncio.Event()
         self._started = False
@@ -295,6 +298,7 @@ class Server:
             allow_system_identities=config.access.allow_system_identities,
         )
         self.kubernetes_api.settings = _door_settings(config)
+        self.limits.reconfigure(limit_settings(config.fair_use))
         if self.audit is not None:
             self.audit.event("configuration_reloaded")
         log.info("configuration reloaded", extra=fields(names=" ".join(renewed)))
@@ -309,6 +313,7 @@ class Server:
         metrics.credit_bytes.set_function(lambda: links.credit_bytes)
         metrics.broken_configs.set_function(lambda: self.configs.broken)
         metrics.expiring_agent_tokens.set_function(lambda: self.expiries.soon)
+        metrics.limits_waiting.set_function(lambda: self.limits.waiting)
         if (audit := self.audit) is not None:
             metrics.audit_waiting.set_function(lambda: audit.waiting)
             metrics.audit_failing.set_function(lambda: int(audit.is_failing))

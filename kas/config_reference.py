@@ -12,6 +12,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from kas.config import Config, ConfigurationRepository, GitlabIssuer, OidcIssuer, Section, Tls
+from kas.config.fair_use import Weight
 
 _WIDTH = 110
 _INTRODUCTION = """# Configuration of kas
@@ -35,6 +36,7 @@ def markdown() -> str:
     """The text of docs/configuration.md."""
     parts = [_INTRODUCTION, _table("", Config), *_sections("", Config)]
     parts.append(_heading("configuration_repositories[]", ConfigurationRepository))
+    parts.append(_heading("fair_use.weights[]", Weight))
     parts.append(_heading("issuers[] of type gitlab", GitlabIssuer))
     parts.append(_heading("issuers[] of other types", OidcIssuer))
     parts.append(_heading("tls", Tls))
@@ -90,6 +92,8 @@ def _kind(name: str, field: FieldInfo) -> str:
     arguments = [one for one in get_args(kind) if one is not type(None)]
     if all(isinstance(one, str) for one in arguments) and arguments:
         return " or ".join(f"`{one}`" for one in arguments)
+    if name.endswith("_per_s"):
+        return "per second"
     if name.endswith("_s"):
         return "seconds"
     if name.endswith("_bytes"):
@@ -100,7 +104,14 @@ def _kind(name: str, field: FieldInfo) -> str:
         kind = arguments[0]
         while get_args(kind):
             kind = get_args(kind)[0]
-    names = {"bool": "true or false", "int": "number", "str": "text", "Path": "path", "Tls": "two files"}
+    names = {
+        "bool": "true or false",
+        "int": "number",
+        "float": "number",
+        "str": "text",
+        "Path": "path",
+        "Tls": "two files",
+    }
     names |= {"ListenAddress": "host:port", "ExternalUrl": "URL"}
     return names[getattr(kind, "__name__", "")]
 

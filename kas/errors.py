@@ -50,6 +50,10 @@ class AgentNotConnected(KasError):
 class TooManyRequests(KasError):
     """Too many requests."""
 
+    def __init__(self, *args: object, retry_after_s: int = 1) -> None:
+        super().__init__(*args)
+        self.retry_after_s = retry_after_s
+
 
 class StoreUnavailable(KasError):
     """The database cannot be used right now."""

@@ -134,6 +134,19 @@ class ConfigMetrics:
         )
 
 
+class LimitMetrics:
+    """What the limits count: ``refused`` by scope and kind."""
+
+    def __init__(self, tallies: _Tallies | None = None) -> None:
+        tallies = tallies or _Tallies()
+        pairs = [(scope, kind) for scope in ("token", "project", "agent", "peer") for kind in ("requests", "streams")]
+        counted = tallies.many(
+            "kas_limits_refused", "Requests refused with 429, by whose limit of what", ("scope", "kind"), pairs
+        )
+        self.refused = dict(zip(pairs, counted, strict=True))
+        self.busy = tallies.one("kas_limits_no_turn", "Requests refused with 429 since the agent was busy")
+
+
 class AuditMetrics:
     """What the audit log counts; its thread adds to ``written`` alone."""
 
@@ -204,6 +217,7 @@ class Metrics:
         self.gate = GateMetrics(tallies)
         self.configs = ConfigMetrics(tallies)
         self.audit = AuditMetrics(tallies)
+        self.limits = LimitMetrics(tallies)
         self.requests = RequestMetrics(tallies)
         self.links = LinkMetrics(tallies)
         self.doors = DoorMetrics(tallies)
@@ -227,6 +241,7 @@ class Metrics:
         self.broken_configs = _gauge(
             registry, "kas_agent_configs_broken", "Agents whose newest configuration is refused"
         )
+        self.limits_waiting = _gauge(registry, "kas_limits_waiting", "Requests that wait for their turn at an agent")
         self.audit_waiting = _gauge(registry, "kas_audit_records_waiting", "Audit records that are not written yet")
         self.audit_failing = _gauge(registry, "kas_audit_failing", "1 while the audit log cannot be written")
         self.draining = _gauge(registry, "kas_draining", "1 while kas is going down and takes nothing new")

@@ -18,6 +18,7 @@ from kas.addresses import ListenAddress
 from kas.config.audit import Audit
 from kas.config.base import DAY_S, FilePath, Seconds, Section, option
 from kas.config.doors import AgentApi, KubernetesApi, ManagementApi, Observability, Tls
+from kas.config.fair_use import FairUse
 from kas.config.issuers import AnyIssuer, GitlabIssuer, JobTokens, OidcIssuer
 from kas.config.repositories import ConfigurationRepository
 from kas.errors import ConfigurationError
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "ConfigurationRepository",
     "Database",
+    "FairUse",
     "GitlabIssuer",
     "KubernetesApi",
     "OidcIssuer",
@@ -161,6 +163,7 @@ class Config(Section):
     database: Database = option(Database(), "Where agents, tokens and the change log are kept.")
     logging: Logging = option(Logging(), "What kas says, on standard error.")
     link: Link = option(Link(), "The links that agents hold to kas.")
+    fair_use: FairUse = option(FairUse(), "How much one token, project and agent may use.")
     audit: Audit = option(Audit(), "The audit log.")
     access: Access = option(Access(), "How verdicts are kept and what the operator forbids.")
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from kas.access.caller import Caller
 from kas.access.grants import Access, Grant
-from kas.errors import AccessDenied, KasError
+from kas.errors import AccessDenied, KasError, Unauthenticated
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer
 from kas.kubernetes_api.paths import cut, wants_text
 from kas.kubernetes_api.replies import Refusal, Refused, Reply
 from kas.kubernetes_api.upload import Upload
+from kas.limits.limits import Ticket
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestHead
@@ -33,6 +34,7 @@ class CarriedRequest:
     access: Access | None = None
     denied: AccessDenied | None = None
     grant: Grant | None = None
+    ticket: Ticket | None = None  # of the limits, until the request is over
     judged: Judged | None = None
     exchange: Exchange | None = None
     upload: Upload | None = None
@@ -63,7 +65,9 @@ class CarriedRequest:
         reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
         outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
         reason = ""
-        if isinstance(error, AccessDenied):
+        if isinstance(error, Unauthenticated):
+            self.door.limits.wrong_token(self.connection.peer)
+        elif isinstance(error, AccessDenied):
             reason = error.why
             self.denied = error
             if isinstance(error.caller, Caller):
@@ -151,4 +155,7 @@ class CarriedRequest:
     def _over(self, outcome: Outcome, reason: str = "", code: str = "", hop: str = "") -> None:
         self.is_over = True
         self.task = None
+        if (ticket := self.ticket) is not None:
+            self.ticket = None
+            ticket.leave()
         self.door.over(self, outcome, reason, code, hop)  # type: ignore[arg-type]  # a Relay is the only one there is

@@ -26,6 +26,7 @@ from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Reply
 from kas.kubernetes_api.settings import DoorSettings
 from kas.kubernetes_api.waiting import Waiting
+from kas.limits.limits import Limits, LimitSettings
 from kas.metrics import Door, Metrics, Outcome
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import TaskOwner
@@ -55,6 +56,7 @@ class KubernetesApiDoor:
         settings: DoorSettings | None = None,
         metrics: Metrics | None = None,
         *,
+        limits: Limits | None = None,
         audit: Audit | None = None,
         wall_clock: Clock = system_clock,
     ) -> None:
@@ -66,6 +68,7 @@ class KubernetesApiDoor:
         self.metrics = metrics or Metrics()
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time
+        self.limits = limits or Limits(LimitSettings(), self.metrics.limits, self.clock)
         self.tasks = TaskOwner("kubernetes api")
         self.is_draining = False
         self.observe_head = self.metrics.head_s.observe

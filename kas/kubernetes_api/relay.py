@@ -7,7 +7,7 @@ what is not known yet (a token, a link) costs a task, owned by the door.
 from __future__ import annotations
 
 from kas.access.grants import Access
-from kas.errors import AccessDenied, AuditUnavailable, KasError
+from kas.errors import AccessDenied, AuditUnavailable, KasError, TooManyRequests
 from kas.kubernetes_api import admission, origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
@@ -15,6 +15,7 @@ from kas.kubernetes_api.carried import CarriedRequest
 from kas.kubernetes_api.replies import Refusal, Refused
 from kas.kubernetes_api.upload import Upload
 from kas.kubernetes_api.waiting import Waiting
+from kas.limits.sharing import Turns
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.link.frames import Code, Head, Hop, Reset
@@ -50,7 +51,7 @@ class Relay(CarriedRequest):
                 self.connection.wait_for(Waiting.ANSWER, door.settings.response_head_s)
                 self.task = door.tasks.spawn(self._ask(wish), name="admit")
             else:
-                self._dispatch(self._judge(wish, access))
+                self._enter(wish, self._judge(wish, access))
         except (Refused, KasError) as error:
             self._refuse(error)
         except BadMessage as bad:
@@ -58,8 +59,9 @@ class Relay(CarriedRequest):
 
     async def _ask(self, wish: Wish) -> None:
         try:
+            self.door.limits.refuse_strangers(self.connection.peer)
             access = await self.door.gate.admit(wish.agent_id, wish.token)
-            self._dispatch(self._judge(wish, access))
+            self._enter(wish, self._judge(wish, access))
         except (Refused, KasError) as error:
             self._refuse(error)
         except BadMessage as bad:
@@ -77,6 +79,29 @@ class Relay(CarriedRequest):
         )
         self.grant = judged.grant
         return judged
+
+    def _enter(self, wish: Wish, judged: Judged) -> None:
+        """Dispatch within the limits, or wait for a turn in a task. Raises KasError."""
+        entry = self.door.limits.enter(judged.grant, wish.token, is_stream=judged.is_long_running)
+        if isinstance(entry, Turns):
+            self.connection.wait_for(Waiting.ANSWER, self.door.settings.response_head_s)
+            self.task = self.door.tasks.spawn(self._await_turn(entry, judged), name="await turn")
+        else:
+            self.ticket = entry
+            self._dispatch(judged)
+
+    async def _await_turn(self, turns: Turns, judged: Judged) -> None:
+        limits = self.door.limits
+        try:
+            try:
+                await turns.wait(judged.grant.caller.project, limits.settings.wait_s)
+            except TooManyRequests:
+                self.door.metrics.limits.busy.value += 1
+                raise
+            self.ticket = limits.entered(turns)
+            self._dispatch(judged)
+        except KasError as error:
+            self._refuse(error)
 
     def _dispatch(self, judged: Judged) -> None:
         """Open the request on a link, or wait for one in a task. Raises KasError."""

@@ -127,6 +127,9 @@ def for_error(error: KasError) -> Reply:
     reply = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
     if isinstance(error, errors.AccessDenied) and error.told:
         return reply._replace(text=f"this job may not do this: {error.told}")
+    if isinstance(error, errors.TooManyRequests):
+        later = b"Retry-After: %d\r\n" % max(1, error.retry_after_s)
+        return reply._replace(text=f"too many requests: {error}" if error.args else reply.text, lines=later)
     if isinstance(error, errors.Unauthenticated) and error.args:
         return reply._replace(text=str(error))
     return reply
