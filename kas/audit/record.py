@@ -65,9 +65,13 @@ class Renderer:
             OrderedDict()
         )  # by id; the object is kept so that its id stays its own
 
+        self._did: dict[tuple[str, str, str], str] = {}
+        self._second = -1
+        self._said_second = ""
+
     def fields(self, record: RequestRecord | EventRecord) -> str:
         """``"time":…`` and what follows."""
-        head = f'"time":"{_time(record.at)}","event":{_text(record.event)}'
+        head = f'"time":"{self._time(record.at)}","event":"{record.event}"'
         if isinstance(record, EventRecord):
             return head + "".join(f",{_text(name)}:{_value(value)}" for name, value in record.values.items())
         return head + self._request(record)
@@ -77,7 +81,7 @@ class Renderer:
         as_whom = "" if r.grant is None else self._remembered(r.grant, _grant)
         if not as_whom and r.denied_agent:
             as_whom = f',"agent":{_text(r.denied_agent)},"rule":{_text(r.denied_rule)}'
-        said = f',"request_id":"{r.request_id}","peer":"{r.peer}","agent_id":{r.agent_id}{who}{as_whom}{_what(r)}'
+        said = f',"request_id":"{r.request_id}","peer":"{r.peer}","agent_id":{r.agent_id}{who}{as_whom}{self._what(r)}'
         end = f',"outcome":"{r.outcome}","status":{r.status},"bytes_to_cluster":{r.bytes_to_cluster}'
         end += f',"bytes_from_cluster":{r.bytes_from_cluster},"duration_ms":{r.duration_s * 1000:.1f}'
         if r.reason:
@@ -87,6 +91,23 @@ class Renderer:
         if r.hop:
             end += f',"hop":{_text(r.hop)}'
         return said + end + (f',"client":{_text(r.client)}' if r.client else "")
+
+    def _what(self, r: RequestRecord) -> str:
+        """Rendered once for each method and path; the verb says what the query made of them."""
+        key = (r.method, r.path, "" if r.info is None else r.info.verb)
+        said = self._did.get(key)
+        if said is None:
+            if len(self._did) >= KEPT:
+                self._did.clear()
+            said = self._did[key] = _what(r)
+        return said
+
+    def _time(self, at: float) -> str:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._said_second = datetime.fromtimestamp(second, UTC).isoformat()[:19]
+        return f"{self._said_second}.{int((at - second) * 1000):03d}Z"
 
     def _remembered(self, value: Any, render: Any) -> str:
         kept = self._kept.get(id(value))
@@ -142,7 +163,3 @@ def _value(value: str | float | bool | None) -> str:
 
 def _text(text: str, limit: int = MAX_CHARACTERS) -> str:
     return str(_quoted(text[:limit]))
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,6 +15,7 @@ from kas.kubernetes_api.carried import CarriedRequest
 from kas.kubernetes_api.replies import Refusal, Refused
 from kas.kubernetes_api.upload import Upload
 from kas.kubernetes_api.waiting import Waiting
+from kas.limits.limits import NoTurn
 from kas.limits.sharing import Turns
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
@@ -83,9 +84,9 @@ class Relay(CarriedRequest):
     def _enter(self, wish: Wish, judged: Judged) -> None:
         """Dispatch within the limits, or wait for a turn in a task. Raises KasError."""
         entry = self.door.limits.enter(judged.grant, wish.token, is_stream=judged.is_long_running)
-        if isinstance(entry, Turns):
+        if isinstance(entry, NoTurn):
             self.connection.wait_for(Waiting.ANSWER, self.door.settings.response_head_s)
-            self.task = self.door.tasks.spawn(self._await_turn(entry, judged), name="await turn")
+            self.task = self.door.tasks.spawn(self._await_turn(entry.turns, judged), name="await turn")
         else:
             self.ticket = entry
             self._dispatch(judged)
@@ -98,7 +99,7 @@ class Relay(CarriedRequest):
             except TooManyRequests:
                 self.door.metrics.limits.busy.value += 1
                 raise
-            self.ticket = limits.entered(turns)
+            self.ticket = turns
             self._dispatch(judged)
         except KasError as error:
             self._refuse(error)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple, NoReturn, Protocol
 
 from kas.access.grants import Grant
 from kas.access.patterns import matches
@@ -39,23 +40,35 @@ class LimitSettings:
     wrong_tokens_burst: float = 0
 
 
-class Ticket:
+class Ticket(Protocol):
     """What a request that has entered holds. Give it back with ``leave``, once."""
-
-    __slots__ = ("_keys", "_limits", "_turns")
-
-    def __init__(self, limits: Limits, keys: tuple[Hashable, Hashable, Hashable] | None, turns: Turns | None) -> None:
-        self._limits = limits
-        self._keys = keys
-        self._turns = turns
 
     def leave(self) -> None:
         """The request is over."""
-        if self._keys is not None:
-            for rates, key in zip(self._limits.scopes, self._keys, strict=True):
-                rates.close(key)
-        if self._turns is not None:
-            self._turns.leave()
+
+
+class StreamTicket:
+    """Of a stream that is counted."""
+
+    __slots__ = ("_keys", "_scopes")
+
+    def __init__(self, scopes: tuple[Rates, Rates, Rates], keys: _Keys) -> None:
+        self._scopes = scopes
+        self._keys = keys
+
+    def leave(self) -> None:
+        """The stream is over."""
+        for rates, key in zip(self._scopes, self._keys, strict=True):
+            rates.close(key)
+
+
+class NoTurn(NamedTuple):
+    """There is none yet: wait with ``turns.wait``; then ``turns`` is the ticket."""
+
+    turns: Turns
+
+
+_Keys = tuple[Hashable, Hashable, Hashable]  # of token, project, agent
 
 
 class Limits:
@@ -85,42 +98,50 @@ class Limits:
         """Requests that wait for their turn at an agent."""
         return sum(turns.waiting for turns in self._turns.values())
 
-    def enter(self, grant: Grant, token: bytes, *, is_stream: bool) -> Ticket | Turns | None:
-        """Count the request. None: nothing is limited. Turns: it must wait there first, then ``entered`` gives its ticket.
-
-        Raises TooManyRequests; then nothing was counted.
-        """
+    def enter(self, grant: Grant, token: bytes, *, is_stream: bool) -> Ticket | NoTurn | None:
+        """Count the request. None: there is nothing to give back. Raises TooManyRequests; then nothing was counted."""
         caller = grant.caller
-        keys = (hash(token), (caller.issuer, caller.project), grant.agent.id)
+        agent_id = grant.agent.id
+        by_token, by_project, by_agent = self.scopes
         now = self._clock()
-        for rates, key, scope in zip(self.scopes, keys, _NAMES, strict=True):
-            if (wait_s := rates.wait_s(key, now)) > 0:
-                self._refused(scope, "requests")
-                raise TooManyRequests(
-                    f"more than {rates.per_s:g} requests per second of one {scope}", retry_after_s=math.ceil(wait_s)
-                )
-            if is_stream and rates.is_full(key):
-                self._refused(scope, "streams")
-                raise TooManyRequests(f"{rates.max_streams} streams of one {scope} are open already", retry_after_s=5)
-        for rates, key in zip(self.scopes, keys, strict=True):
-            rates.take(key, now)
+        token_key = hash(token)
+        project_key = (caller.issuer, caller.project)
+        if wait_s := by_token.take(token_key, now):
+            self._refuse("token", by_token, wait_s)
+        if wait_s := by_project.take(project_key, now):
+            by_token.give_back(token_key)
+            self._refuse("project", by_project, wait_s)
+        if wait_s := by_agent.take(agent_id, now):
+            by_token.give_back(token_key)
+            by_project.give_back(project_key)
+            self._refuse("agent", by_agent, wait_s)
         if is_stream:
-            for rates, key in zip(self.scopes, keys, strict=True):
-                rates.open(key, now)
-            return Ticket(self, keys, None)
+            return self._open((token_key, project_key, agent_id), now)
         if not self.settings.max_in_flight:
             return None
-        turns = self._turns_of(grant.agent.id)
-        return Ticket(self, None, turns) if turns.take() else turns
+        turns = self._turns.get(agent_id) or self._turns_of(agent_id)
+        return turns if turns.take() else NoTurn(turns)
 
-    def entered(self, turns: Turns) -> Ticket:
-        """The ticket of a request that has waited."""
-        return Ticket(self, None, turns)
+    def _open(self, keys: _Keys, now: float) -> StreamTicket:
+        for scope, rates, key in zip(_NAMES, self.scopes, keys, strict=True):
+            if rates.is_full(key):
+                for each, used in zip(self.scopes, keys, strict=True):
+                    each.give_back(used)
+                self._metrics.refused[scope, "streams"].value += 1
+                raise TooManyRequests(f"{rates.max_streams} streams of one {scope} are open already", retry_after_s=5)
+        for rates, key in zip(self.scopes, keys, strict=True):
+            rates.open(key, now)
+        return StreamTicket(self.scopes, keys)
+
+    def _refuse(self, scope: str, rates: Rates, wait_s: float) -> NoReturn:
+        self._metrics.refused[scope, "requests"].value += 1
+        said = f"more than {rates.per_s:g} requests per second of one {scope}"
+        raise TooManyRequests(said, retry_after_s=math.ceil(wait_s))
 
     def refuse_strangers(self, peer: str) -> None:
         """Before an issuer is asked about a token. Raises TooManyRequests if the peer has shown too many wrong ones."""
         if (wait_s := self._wrong.wait_s(_network(peer), self._clock())) > 0:
-            self._refused("peer", "requests")
+            self._metrics.refused["peer", "requests"].value += 1
             raise TooManyRequests("too many wrong tokens from this address", retry_after_s=math.ceil(wait_s))
 
     def wrong_token(self, peer: str) -> None:
@@ -138,9 +159,6 @@ class Limits:
 
     def _weight(self, project: str) -> float:
         return next((weight for pattern, weight in self.settings.weights if matches(pattern, project)), 1.0)
-
-    def _refused(self, scope: str, kind: str) -> None:
-        self._metrics.refused[scope, kind].value += 1
 
 
 _NAMES = ("token", "project", "agent")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 
 MAX_KEYS = 50_000  # about 200 bytes each
+IDLE_S = 60.0
 
 
 class _Usage:
@@ -27,33 +27,40 @@ class Rates:
         self.burst = burst
         self.max_streams = max_streams
         self._max_keys = max_keys
-        self._used: OrderedDict[Hashable, _Usage] = OrderedDict()  # the least recently used first
+        self._used: dict[Hashable, _Usage] = {}
 
     def __len__(self) -> int:
         return len(self._used)
 
-    def wait_s(self, key: Hashable, now: float) -> float:
-        """0: there is room for one more request; else how long until there is. Takes nothing."""
+    def take(self, key: Hashable, now: float) -> float:
+        """Count one request and return 0; or count nothing and return how long until there is room for it."""
         if not self.per_s:
             return 0.0
         used = self._used.get(key)
         if used is None:
+            used = self._add(key, now)
+        left = used.left + (now - used.at) * self.per_s
+        if left > self.burst:
+            left = self.burst
+        used.at = now
+        if left < 1.0:
+            used.left = left
+            return (1.0 - left) / self.per_s
+        used.left = left - 1.0
+        return 0.0
+
+    def wait_s(self, key: Hashable, now: float) -> float:
+        """What ``take`` would return; counts nothing."""
+        used = self._used.get(key)
+        if not self.per_s or used is None:
             return 0.0
         left = min(self.burst, used.left + (now - used.at) * self.per_s)
         return 0.0 if left >= 1.0 else (1.0 - left) / self.per_s
 
-    def take(self, key: Hashable, now: float) -> None:
-        """Count one request."""
-        if not self.per_s:
-            return
-        used = self._used.get(key)
-        if used is None:
-            used = self._add(key, now)
-        else:
-            self._used.move_to_end(key)
-            used.left = min(self.burst, used.left + (now - used.at) * self.per_s)
-            used.at = now
-        used.left -= 1.0
+    def give_back(self, key: Hashable) -> None:
+        """A request that was counted did not happen."""
+        if self.per_s and (used := self._used.get(key)) is not None:
+            used.left += 1.0
 
     def is_full(self, key: Hashable) -> bool:
         """Whether no more streams may be opened."""
@@ -72,14 +79,20 @@ class Rates:
             used.streams -= 1
 
     def _add(self, key: Hashable, now: float) -> _Usage:
+        if len(self._used) >= self._max_keys:
+            self._forget(now)
         used = self._used[key] = _Usage(self.burst, now)
-        if len(self._used) > self._max_keys:
-            self._forget_one()
         return used
 
-    def _forget_one(self) -> None:
-        """The least recently used one without streams; among so many there is one near the front."""
-        for key, used in self._used.items():
-            if not used.streams:
-                del self._used[key]
-                return
+    def _forget(self, now: float) -> None:
+        """Those who have used nothing lately; where all are busy, the older half of those without streams."""
+        kept = {
+            key: used
+            for key, used in self._used.items()
+            if used.streams or self.wait_s(key, now) or now - used.at < IDLE_S
+        }
+        if len(kept) > self._max_keys // 2:
+            streaming = {key: used for key, used in kept.items() if used.streams}
+            newer = list(kept.items())[-(self._max_keys // 2) :]
+            kept = {**streaming, **dict(newer)}
+        self._used = kept

@@ -9,7 +9,7 @@ import pytest
 from kas.access.caller import Caller
 from kas.access.grants import AgentRef, Grant
 from kas.errors import TooManyRequests
-from kas.limits.limits import Limits, LimitSettings, Scope, Ticket
+from kas.limits.limits import Limits, LimitSettings, NoTurn, Scope, StreamTicket
 from kas.limits.sharing import Turns
 from kas.metrics import LimitMetrics
 from kastunnel.link.frames import AsAgent
@@ -52,7 +52,7 @@ def test_without_limits_nothing_is_counted():
 def test_each_scope_limits_requests_and_streams_of_its_own(scope, same, other):
     world = World(**{scope: Scope(1, 1, 1)})
     ticket = world.enter(is_stream=True)
-    assert isinstance(ticket, Ticket)
+    assert isinstance(ticket, StreamTicket)
     error = world.refusal(*same)
     assert str(error) == f"more than 1 requests per second of one {scope}"
     assert error.retry_after_s == 1
@@ -80,12 +80,12 @@ def test_a_refusal_counts_nothing():
 def test_a_busy_agent_makes_ordinary_requests_wait_and_streams_not():
     world = World(max_in_flight=1)
     first = world.enter()
-    assert isinstance(first, Ticket)
-    assert isinstance(world.enter(), Turns)
-    assert isinstance(world.enter(is_stream=True), Ticket)
-    assert isinstance(world.enter(grant(agent=2)), Ticket)
+    assert isinstance(first, Turns)
+    assert isinstance(world.enter(), NoTurn)
+    assert isinstance(world.enter(is_stream=True), StreamTicket)
+    assert isinstance(world.enter(grant(agent=2)), Turns)
     first.leave()
-    assert isinstance(world.enter(), Ticket)
+    assert isinstance(world.enter(), Turns)
 
 
 @pytest.mark.covers("A-12")
@@ -112,7 +112,7 @@ def test_one_machine_of_ipv6_is_one_address():
 def test_other_limits_hold_from_then_on_and_give_turns_to_who_waits():
     world = World(max_in_flight=1)
     world.enter()
-    turns = world.enter()
-    assert isinstance(turns, Turns)
+    entry = world.enter()
+    assert isinstance(entry, NoTurn)
     world.limits.reconfigure(replace(world.limits.settings, max_in_flight=2))
-    assert turns.take()
+    assert entry.turns.take()

@@ -11,15 +11,16 @@ from kas.limits.usage import Rates
 def test_a_burst_and_then_so_many_per_second():
     rates = Rates(per_s=10, burst=5)
     taken = 0
-    while not rates.wait_s("a", 0.0):
-        rates.take("a", 0.0)
+    while not rates.take("a", 0.0):
         taken += 1
     assert taken == 5
     assert rates.wait_s("a", 0.0) == 0.1
     assert rates.wait_s("b", 0.0) == 0
     assert rates.wait_s("a", 0.1) == 0
-    rates.take("a", 0.1)
-    assert rates.wait_s("a", 0.1) > 0
+    assert rates.take("a", 0.1) == 0
+    assert rates.take("a", 0.1) > 0
+    rates.give_back("a")
+    assert rates.take("a", 0.1) == 0
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
@@ -27,9 +28,9 @@ def test_never_more_than_the_burst_and_the_rate_together(gaps):
     rates, now, taken = Rates(per_s=2, burst=3), 0.0, 0
     for gap in gaps:
         now += gap
-        if not rates.wait_s("a", now):
-            rates.take("a", now)
-            taken += 1
+        expected = rates.wait_s("a", now)
+        assert rates.take("a", now) == expected
+        taken += not expected
         assert taken <= 3 + 2 * now + 1e-6
 
 
