@@ -1,5 +1,20 @@
-"""``python -m kas``: the console script."""
+"""``python -m kas``, and the console script."""
 
-from kas.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run one command. kubectl runs the plugin for each of its own: that must not wait for the other commands to be loaded."""
+    if sys.argv[1:2] == ["credential"]:
+        from kas.credential import plugin
+
+        sys.exit(plugin.main(sys.argv[2:]))
+    from kas import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

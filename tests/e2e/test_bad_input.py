@@ -55,7 +55,7 @@ def test_kubectl_and_kas_kubeconfig_say_that_a_token_is_not_accepted(
     token_file.touch(mode=0o600)
     token_file.write_text("kasjob-" + "x" * 43)
     text = product.command("kubeconfig", "--token-file", str(token_file), code=1)
-    assert "refuses the token: it is unknown, expired or revoked; take a fresh one" in text
+    assert "refuses the token: The token is missing, malformed, unknown, expired or revoked." in text
     stale = tmp_path / "stale.kubeconfig"
     stale.write_text(re.sub(r"kasjob-[\w-]+", token_file.read_text(), job_kubeconfig.read_text()))
     said = Kubectl(any_kubectl(), stale, tmp_path).result("get", "pods")

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -109,6 +110,25 @@ def test_a_token_is_rotated_without_a_gap_and_the_old_one_cut_off(own: Product, 
     job.run("get", "namespaces")
     shown = json.loads(own.command("agent", "token", "list", "rotated", "--output", "json"))
     assert [token["id"] for token in shown if not token.get("revoked_at")] == [second["id"]]
+
+
+def test_an_agent_is_cut_off_when_its_token_expires(own: Product, cluster: Path) -> None:
+    agent, agentk, job = served(own, cluster, "expiring")
+    short = json.loads(own.command("agent", "token", "create", "expiring", "--expires", "12s", "--output", "json"))
+    agent.token_file.write_text(short["token"])
+    own.command("agent", "token", "revoke", str(short["id"] - 1))
+    agentk.wait_until(lambda: agentk.said().count("linked to kas") == 2, "agentk links with the new token")
+    with job.running("get", "namespaces", "--watch", "--no-headers") as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline()
+        end = datetime.fromisoformat(short["expires_at"]).timestamp()
+        assert time.time() < end
+        watch.stdout.read()
+        assert end - 1 < time.time() < end + CUT_LIMIT_S
+    line = next(line for line in reversed(kas_of(own).said().splitlines()) if "link ended" in line)
+    assert "the agent's token has expired" in line
+    rows = json.loads(own.command("agent", "token", "list", "expiring", "--output", "json"))
+    assert [row["status"] for row in rows] == ["revoked", "expired"]
 
 
 def test_a_deleted_agent_is_cut_off_and_denied(own: Product, cluster: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 AGENT = "agentk.app"
 SERVER = "kas.app"
 COMMAND_LINES = ("kas.cli", "agentk.cli")
+PLUGIN = "kas.credential.plugin"
 
 NOT_IN_AGENTK = {
     "kas": "agents cannot be upgraded any day: they share nothing with the server but kastunnel",
@@ -33,12 +34,33 @@ NOT_FOR_HELP = {
     "grpc": "`--help` and mistakes of usage answer at once",
     "kubernetes_asyncio": "`--help` and mistakes of usage answer at once",
 }
+NOT_IN_THE_PLUGIN = dict.fromkeys(
+    (
+        "kas.cli",
+        "typer",
+        "pydantic",
+        "yaml",
+        "asyncio",
+        "aiohttp",
+        "sqlalchemy",
+        "ssl",
+        "http.client",
+        "urllib.request",
+    ),
+    "kubectl waits for it at every call",
+)
 CASES = [
     *((AGENT, module) for module in NOT_IN_AGENTK),
     *((SERVER, module) for module in NOT_IN_KAS),
+    *((PLUGIN, module) for module in NOT_IN_THE_PLUGIN),
     *((program, module) for program in COMMAND_LINES for module in NOT_FOR_HELP),
 ]
-REASONS = {AGENT: NOT_IN_AGENTK, SERVER: NOT_IN_KAS, **dict.fromkeys(COMMAND_LINES, NOT_FOR_HELP)}
+REASONS = {
+    AGENT: NOT_IN_AGENTK,
+    SERVER: NOT_IN_KAS,
+    PLUGIN: NOT_IN_THE_PLUGIN,
+    **dict.fromkeys(COMMAND_LINES, NOT_FOR_HELP),
+}
 
 
 @pytest.fixture(scope="module")
