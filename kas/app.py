@@ -39,6 +39,7 @@ from kas.management_api.door import open_management_api
 from kas.management_api.job_tokens import JobTokens, Lives
 from kas.metrics import Metrics
 from kas.observability import open_observability
+from kas.operator_api.door import Explainer, open_operator_api
 from kas.outbound import Outbound
 from kas.preflight import listening_socket, prepare_state_dir, read_secret
 from kas.presence.memory import MemoryPresence
@@ -145,6 +146,7 @@ class Server:
                 stack.push_async_callback(self.agent_api.stop)
                 stack.push_async_callback(self.links.close)
                 await stack.enter_async_context(self._open_management())
+                await stack.enter_async_context(self._open_operator())
                 await stack.enter_async_context(self._open_kubernetes())
                 memory.settle()
                 self._started = True
@@ -178,6 +180,17 @@ class Server:
     def _lives(self) -> Lives:
         of = self._config.job_tokens
         return Lives(of.exchanged_ttl_s, of.max_exchanged_ttl_s, self._config.access.max_job_token_ttl_s)
+
+    def _open_operator(self) -> AbstractAsyncContextManager[None]:
+        explainer = Explainer(
+            self.gate,
+            lambda: self.directory,
+            self.configs,
+            self.router,
+            {issuer.name: issuer for issuer in self._config.issuers},
+            system_clock,
+        )
+        return open_operator_api(self._config.state_dir, explainer, self.metrics.doors)
 
     @asynccontextmanager
     async def _open_kubernetes(self) -> AsyncIterator[None]:

@@ -59,6 +59,11 @@ def answer(status: int, error: str, remedy: str, **headers: str) -> web.Response
     return plain(text, status, "application/json", **named)
 
 
+def json_answer(value: Any, status: int = 200, **headers: str) -> web.Response:
+    """A value as JSON."""
+    return plain(json.dumps(value) + "\n", status, "application/json", **headers)
+
+
 def plain(text: str, status: int = 200, content_type: str = "text/plain", **headers: str) -> web.Response:
     """An answer that nobody keeps."""
     said = {"Server": "kas", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **headers}
@@ -89,9 +94,13 @@ async def open_door(
         )
     limits = limits or DoorLimits()
     server = _Server(door, routes, posts or {}, metrics, limits)
-    listening = await asyncio.get_running_loop().create_server(
-        server, sock=listener, ssl=tls, ssl_handshake_timeout=None if tls is None else limits.tls_handshake_s
-    )
+    loop = asyncio.get_running_loop()
+    if listener.family == socket.AF_UNIX:
+        listening = await loop.create_unix_server(server, sock=listener)
+    else:
+        listening = await loop.create_server(
+            server, sock=listener, ssl=tls, ssl_handshake_timeout=None if tls is None else limits.tls_handshake_s
+        )
     try:
         yield
     finally:

@@ -42,6 +42,7 @@ class Door(StrEnum):
     AGENT = "agent"
     MANAGEMENT = "management"
     OBSERVABILITY = "observability"
+    OPERATOR = "operator"
 
 
 class Tally:

@@ -1,4 +1,7 @@
-"""Who asks: what an issuer vouches for. Only the modules of issuers/ construct a Caller."""
+"""Who asks: what an issuer vouches for. Only the modules of issuers/ construct a Caller that may do anything.
+
+(`kas explain` describes one, which gets nothing.)
+"""
 
 from __future__ import annotations
 

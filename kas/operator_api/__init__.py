@@ -1,0 +1,1 @@
+"""DOOR for the operator's commands on this machine: a socket in the state directory that only the user of kas may open."""
