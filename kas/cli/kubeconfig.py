@@ -160,7 +160,7 @@ def with_plugin(kubeconfig: str, words: list[str], ca: str | None) -> str:
             "args": ["credential", "--agent", agent_id, *words],
             "env": environment,
             "interactiveMode": "Never",
-            "installHint": "kas is not where it was when this kubeconfig was made: see docs/issuers.md, long jobs",
+            "installHint": "kas is not where it was when this kubeconfig was made: see docs/issuers.md, Long jobs",
         }
     return _EXEC_HINT + str(yaml.safe_dump(document, sort_keys=False, width=1 << 20))
 

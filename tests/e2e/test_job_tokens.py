@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import ssl
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -199,3 +202,93 @@ def test_a_plugin_without_its_id_token_says_so_and_shows_no_secret(
     assert expired not in said
     os.unlink(id_file)
     assert "cannot be read" in job.run("get", "namespaces", fails=True)
+
+
+TOP = Path(__file__).parents[2]
+
+
+def shell(product: Product, folder: Path, script: str, **variables: str) -> str:
+    """Standard output of a script of the documents, run in ``folder`` as a job's shell would."""
+    (folder / "bin").mkdir(exist_ok=True)
+    kubectl = folder / "bin" / "kubectl"
+    if not kubectl.exists():
+        kubectl.symlink_to(any_kubectl())
+    environment = {
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "NO_PROXY": "localhost",
+        "KAS_URL": product.management_url,
+        "KAS_CA_FILE": str(product.ca_file),
+        **variables,
+    }
+    done = subprocess.run(
+        ["sh", "-xe", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def example(name: str) -> str:
+    (text,) = re.findall(rf"^```sh {name}\n(.*?)^```$", (TOP / "docs/issuers.md").read_text(), re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+@pytest.fixture
+def curl() -> None:
+    if shutil.which("curl") is None or shutil.which("jq") is None:
+        pytest.skip("the examples need curl and jq")
+
+
+@pytest.mark.usefixtures("curl")
+def test_the_examples_of_issuers_md_do_what_they_say(
+    product: Product, agent: Agent, issuer: IdTokens, tmp_path: Path
+) -> None:
+    private(tmp_path / "id-token", issuer.token(run_id="905"))
+    said = shell(product, tmp_path, example("exchange"))
+    answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert answer["expires_in"] == 7200
+    token_file = private(tmp_path / "token", answer["access_token"])
+    before = in_force(product)
+    shell(product, tmp_path, example("revoke"), KAS_TOKEN_FILE=str(token_file))
+    assert in_force(product) == before - 1
+
+    secret = product.command("project", "register", JOBS_PROJECT, "--ref", "main", "--protected").strip()
+    shell(product, tmp_path, example("job-token"), KAS_SECRET=secret, BUILD_TAG="jenkins-web-12")
+    assert in_force(product) == before
+
+
+@pytest.mark.usefixtures("curl")
+def test_the_jenkinsfile_deploys_and_gives_its_token_back(
+    product: Product, agent: Agent, admin: Kubectl, tmp_path: Path
+) -> None:
+    words = ("--ref", "main", "--protected", "--environment", "production=production")
+    secret = product.command("project", "register", JOBS_PROJECT, *words).strip()
+    text = (TOP / "examples/jenkins/Jenkinsfile").read_text()
+    deploy, post_step = (one.replace("\\\\", "\\") for one in re.findall(r"sh '''(.*?)'''", text, re.DOTALL))
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy/map.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-jenkins, namespace: default}\n"
+    )
+    variables = {
+        "KAS_SECRET": secret,
+        "KUBE_CONTEXT": agent.context,
+        "BRANCH_NAME": "main",
+        "BUILD_NUMBER": "12",
+        "BUILD_TAG": "jenkins-shop-web-main-12",
+    }
+    before = in_force(product)
+    said = shell(product, tmp_path, deploy, **variables)
+    assert "configmap/from-jenkins created" in said
+    assert "kasjob-" not in said
+    assert secret not in said
+    assert admin.run("get", "configmap", "from-jenkins", "-o", "name")
+    assert in_force(product) == before + 1
+    assert "kasjob-" not in shell(product, tmp_path, post_step, **variables)
+    assert in_force(product) == before
+    assert not (tmp_path / ".kas").exists()
