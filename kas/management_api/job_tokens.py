@@ -56,8 +56,8 @@ class JobTokenStore(Protocol):
     async def find(self, token: bytes) -> JobTokenRecord | None:
         """The token with this secret if it is in force."""
 
-    async def revoke(self, token_id: int) -> None:
-        """End it now."""
+    async def revoke(self, token_id: int, actor: str = "") -> None:
+        """End it now; ``actor``: who does it."""
 
 
 class RegistrationStore(Protocol):
@@ -163,7 +163,7 @@ class JobTokens:
         record = await self._tokens.find(bearer(request).encode())
         if record is None:
             raise Unauthenticated
-        await self._tokens.revoke(record.id)
+        await self._tokens.revoke(record.id, "job")
         return plain(json.dumps({"revoked": record.id}) + "\n", content_type="application/json")
 
 

@@ -43,11 +43,16 @@ async def append(
     *,
     agent_id: int | None = None,
     sha256: bytes | None = None,
+    actor: str = "",
 ) -> None:
-    """Write an entry within the transaction of the change itself (one of ``Database.writing``)."""
+    """Write an entry within the transaction of the change itself (one of ``Database.writing``).
+
+    ``actor``: who did it, where it was not simply who opened the database.
+    """
     await connection.execute(update(change_counter).values(seq=change_counter.c.seq + 1))
     seq = (await connection.execute(select(change_counter.c.seq))).scalar_one()
-    actor = connection.sync_connection.get_execution_options().get(ACTOR) if connection.sync_connection else None
+    if not actor and connection.sync_connection is not None:
+        actor = connection.sync_connection.get_execution_options().get(ACTOR) or ""
     values = {"seq": seq, "kind": kind.value, "subject": subject, "agent_id": agent_id, "sha256": sha256, "at": now}
-    await connection.execute(insert(changes).values(**values, actor=actor))
+    await connection.execute(insert(changes).values(**values, actor=actor or None))
     await connection.execute(delete(changes).where(changes.c.at < now - KEPT_S))

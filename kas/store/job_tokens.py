@@ -65,7 +65,9 @@ class JobTokens:
             token_id = (
                 await connection.execute(insert(job_tokens).values(values).returning(job_tokens.c.id))
             ).scalar_one()
-            await changes.append(connection, ChangeKind.JOB_TOKEN_ISSUED, token_id, now, sha256=print_.sha256)
+            issued = ChangeKind.JOB_TOKEN_ISSUED
+            actor = _actor(claims, registration_id)
+            await changes.append(connection, issued, token_id, now, sha256=print_.sha256, actor=actor)
             await connection.execute(delete(job_tokens).where(job_tokens.c.expires_at < now - KEPT_AFTER_END_S))
         return JobTokenRecord(token_id, print_.sha256, claims, now, now + int(ttl_s)), token
 
@@ -81,15 +83,15 @@ class JobTokens:
         """Those in force, oldest first."""
         return [_record(row) for row in await self._in_force()]
 
-    async def revoke(self, token_id: int) -> None:
-        """End it now; again does nothing. Raises Refused if there is none."""
+    async def revoke(self, token_id: int, actor: str = "") -> None:
+        """End it now; again does nothing. Raises Refused if there is none. ``actor``: who does it, if not who opened the store."""
         now = int(self._clock())
         async with self._database.writing() as connection:
             row = (await connection.execute(select(job_tokens).where(job_tokens.c.id == token_id))).first()
             if row is None:
                 raise Refused(f"there is no job token with the id {token_id}: see `kas job-token list`")
             if row.revoked_at is None:
-                await _revoke(connection, row, now)
+                await _revoke(connection, row, now, actor)
 
     async def _in_force(self, *conditions: Any) -> Rows:
         query = select(job_tokens).where(*_living(int(self._clock())), *conditions)
@@ -106,9 +108,15 @@ async def revoke_all(connection: AsyncConnection, registration_id: int, now: int
     return len(rows)
 
 
-async def _revoke(connection: AsyncConnection, row: Any, now: int) -> None:
+async def _revoke(connection: AsyncConnection, row: Any, now: int, actor: str = "") -> None:
     await connection.execute(update(job_tokens).where(job_tokens.c.id == row.id).values(revoked_at=now))
-    await changes.append(connection, ChangeKind.JOB_TOKEN_REVOKED, row.id, now, sha256=row.sha256)
+    await changes.append(connection, ChangeKind.JOB_TOKEN_REVOKED, row.id, now, sha256=row.sha256, actor=actor)
+
+
+def _actor(claims: JobClaims, registration_id: int | None) -> str:
+    if registration_id is not None:
+        return f"registration:{registration_id}"
+    return f"issuer:{claims['issuer']}" if "issuer" in claims else ""
 
 
 def _living(now: int) -> tuple[ColumnElement[bool], ...]:

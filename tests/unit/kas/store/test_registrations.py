@@ -138,3 +138,15 @@ async def test_what_cannot_be_meant_is_refused(store: Store):
     with pytest.raises(InvalidValue, match="use patterns"):
         await store.registrations.create(CLAIMS, many, 60)
     assert await store.registrations.list() == []
+
+
+async def test_the_change_log_says_who_got_a_token_and_who_gave_it_back(
+    store: Store, registered: tuple[RegistrationRecord, str]
+):
+    before = await store.changes.last()
+    await store.job_tokens.issue(CLAIMS, 60)
+    record, _ = await store.job_tokens.create(CLAIMS, 60, registered[0].id)
+    await store.job_tokens.create({"project": "acme/web", "issuer": "github"}, 60)
+    await store.job_tokens.revoke(record.id, "job")
+    actors = [change.actor for change in await store.changes.since(before)]
+    assert actors == ["kas", f"registration:{registered[0].id}", "issuer:github", "job"]
