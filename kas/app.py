@@ -19,7 +19,7 @@ from kas.access.gate import Gate
 from kas.access.issuers.building import build_issuers, build_job_watches
 from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
-from kas.agent_config.repositories.local import LocalRepositories
+from kas.agent_config.repositories.configured import ConfiguredRepositories
 from kas.agent_config.watcher import AgentConfigs
 from kas.audit.chain import sign
 from kas.audit.keys import instance_of, load_key
@@ -37,6 +37,7 @@ from kas.limits.settings import limit_settings
 from kas.links.registry import Links
 from kas.management_api.door import open_management_api
 from kas.management_api.job_tokens import JobTokens, Lives
+from kas.management_api.webhooks import Webhooks
 from kas.metrics import Metrics
 from kas.observability import open_observability
 from kas.operator_api.door import Explainer, open_operator_api
@@ -80,14 +81,15 @@ class Server:
         self.metrics = Metrics(version=self.version, process=True)
         self.certificates = Certificates(config, system_clock)
         self.directory = AgentDirectory(store.agents)
+        self.outbound = Outbound(self.version)
+        self.repositories = self._repositories(config)
         self.configs = AgentConfigs(
-            LocalRepositories(config.configuration_repositories),
+            self.repositories,
             lambda: self.directory,
             self.metrics.configs,
             poll_s=config.poll_interval_s,
             allow_system_identities=config.access.allow_system_identities,
         )
-        self.outbound = Outbound(self.version)
         self.gate = Gate(
             [
                 OwnTokens(store.job_tokens, config.issuers, build_job_watches(config.issuers, self.outbound)),
@@ -155,6 +157,13 @@ class Server:
                 await self._drain()
         log.info("kas has stopped")
 
+    def _repositories(self, config: Config) -> ConfiguredRepositories:
+        found = ConfiguredRepositories(
+            config.configuration_repositories, self.outbound, config.state_dir / "repositories"
+        )
+        found.use(asyncio.get_running_loop())
+        return found
+
     def _open_observability(self) -> AbstractAsyncContextManager[None]:
         door = self._config.observability
         tls = self.certificates["observability"].ssl_context() if door.tls is not None else None
@@ -173,6 +182,7 @@ class Server:
             self.gate,
             self.job_tokens,
             self.metrics.doors,
+            webhooks=Webhooks(lambda *push: self.repositories.pushed(*push), self.configs.wake_project),
             server=lambda: str(self._config.kubernetes_api.external_url),
             ca=lambda: self.certificates.client_ca("kubernetes_api"),
         )
@@ -296,6 +306,7 @@ class Server:
         try:
             config = load_config(self._config_path)
             renewed = self.certificates.reload(config)
+            repositories = self._repositories(config)
         except ConfigurationError as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: the old configuration stays in force", extra=fields(error=line))
@@ -305,8 +316,9 @@ class Server:
         self._config = config
         logs.set_up(config.logging.level, config.logging.format)
         self.gate.positive_s, self.gate.negative_s = config.access.positive_cache_s, config.access.negative_cache_s
+        self.repositories = repositories
         self.configs.reconfigure(
-            LocalRepositories(config.configuration_repositories),
+            repositories,
             poll_s=config.poll_interval_s,
             allow_system_identities=config.access.allow_system_identities,
         )

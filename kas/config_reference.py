@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -90,6 +90,8 @@ def _extra(field: FieldInfo, key: str) -> Any:
 def _kind(name: str, field: FieldInfo) -> str:
     kind = field.annotation
     arguments = [one for one in get_args(kind) if one is not type(None)]
+    if len(arguments) == 1 and get_origin(arguments[0]) is Literal:
+        arguments = list(get_args(arguments[0]))
     if all(isinstance(one, str) for one in arguments) and arguments:
         return " or ".join(f"`{one}`" for one in arguments)
     if name.endswith("_per_s"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kas.access.patterns import matches_any
 from kas.agent_config.entries import Allow, Resource
+from kas.patterns import matches_any
 from kastunnel.http.classify import RequestInfo
 
 _SESSIONS = frozenset({"exec", "attach", "portforward"})

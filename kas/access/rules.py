@@ -17,8 +17,8 @@ from typing import NamedTuple
 from kas.access.caller import Caller
 from kas.access.grants import Access, AgentRef, Candidate, Denial, Grant
 from kas.access.identity import MissingClaim, job_identity, user_identity
-from kas.access.patterns import matches, matches_any
 from kas.agent_config.entries import AccessAs, AgentConfig, AsJob, AsUser, Entry
+from kas.patterns import matches, matches_any
 from kastunnel.link.frames import AsAgent, Impersonate
 
 OWN_PROJECT = "the agent's own project"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kas.agent_config.entries import EMPTY, AgentConfig
+from kas.agent_config.parsing import Parser
 from kas.agent_config.repositories import Repository, RepositoryProblem
-from kas.agent_config.schema import MAX_FILE_BYTES, read_agent_config
+from kas.agent_config.schema import MAX_FILE_BYTES
 from kas.located_yaml import Mistake, MistakesInFile
 
 
@@ -29,12 +30,22 @@ class Agent(Protocol):
     def name(self) -> str:
         """Its name: the folder of its configuration."""
 
+    @property
+    def issuer(self) -> str:
+        """Whose project that is."""
+
 
 class Repositories(Protocol):
     """Which repository belongs to which project."""
 
-    def find(self, project: str) -> Repository | None:
+    def find(self, project: str, issuer: str = "kas") -> Repository | None:
         """None: the operator named none. Blocks."""
+
+    def poll_s(self, project: str, issuer: str) -> float:
+        """How often one on another machine is looked at; 0: it is here, or there is none. At once."""
+
+    def tell(self, project: str, issuer: str, name: str, commit: str, mistake: str) -> None:
+        """Show at the commit of one on another machine whether it is in force. Blocks; never fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,8 @@ def read_configuration(
     project: str,
     agent_name: str,
     *,
+    issuer: str = "kas",
+    parser: Parser | None = None,
     allow_system_identities: bool = False,
     max_bytes: int = MAX_FILE_BYTES,
     known_commit: str | None = None,
@@ -76,7 +89,7 @@ def read_configuration(
     Without a repository, and without the file, the configuration is empty: only jobs of the agent's own project have access.
     """
     path = path_of(agent_name)
-    repository = repositories.find(project)
+    repository = repositories.find(project, issuer)
     if repository is None:
         return None if known_commit == "" else Reading("", path, config=EMPTY)
     commit = ""
@@ -87,7 +100,8 @@ def read_configuration(
         text = repository.read(commit, path, max_bytes)
         config = EMPTY
         if text is not None:
-            config = read_agent_config(text, path, allow_system_identities=allow_system_identities, max_bytes=max_bytes)
+            parse = (parser or Parser()).parse
+            config = parse(text, path, allow_system_identities=allow_system_identities, max_bytes=max_bytes)
     except RepositoryProblem as error:
         return Reading(repository.where, path, commit, problem=Problem(str(error)))
     except MistakesInFile as error:

@@ -20,7 +20,8 @@ from kas.located_yaml import Located
 from kas.names import check_project
 from kastunnel.link.frames import AsAgent, Impersonate
 
-MAX_FILE_BYTES = 128 * 1024  # GitLab's own limit
+MAX_FILE_BYTES = 1024 * 1024  # GitLab takes 128 KiB; five thousand entries are 700 KiB
+MAX_VALUES = 200_000  # of such entries twice as many
 MAX_GROUPS = 1000
 MAX_IDENTITY_CHARACTERS = 64 * 1024  # an API server takes 1 MiB of headers; the token and the rest need room too
 
@@ -206,7 +207,7 @@ def read_agent_config(
 
     Raises located_yaml.MistakesInFile with every mistake at its place; ``source`` names the file in them.
     """
-    located = located_yaml.load(text, source, max_bytes)
+    located = located_yaml.load(text, source, max_bytes, MAX_VALUES)
     context = {"allow_system_identities": allow_system_identities}
     file = located_yaml.validate(ConfigurationFile, located, context)
     access = file.ci_access

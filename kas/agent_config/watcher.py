@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kas.agent_config.entries import EMPTY, AgentConfig
+from kas.agent_config.parsing import Parser
 from kas.agent_config.reading import Agent, Problem, Reading, Repositories, read_configuration
+from kas.agent_config.remote_looks import RemoteLooks
 from kas.agent_config.schema import MAX_FILE_BYTES
 from kas.clock import Clock, system_clock
 from kas.metrics import ConfigMetrics
@@ -34,10 +36,13 @@ class ConfigStatus:
     problem_commit: str = ""
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
+    """One agent whose configuration is to be read, unless it is still at that commit."""
+
     agent_id: int
     project: str
     name: str
+    issuer: str
     known_commit: str | None
 
 
@@ -71,6 +76,8 @@ class AgentConfigs:
         self._seen: dict[int, str] = {}  # the commit that was looked at last, good or bad
         self._listeners: list[Callable[[int], None]] = []
         self._woken = asyncio.Event()
+        self._parser = Parser()
+        self._remote = RemoteLooks(self, self._rng)
         self._looking = asyncio.Lock()  # one look at a time, or an older one could be taken for the newest
 
     def get(self, agent: Agent) -> AgentConfig | None:
@@ -94,6 +101,12 @@ class AgentConfigs:
     def wake(self) -> None:
         """Look now: agents came or went, or somebody says that a repository has changed."""
         self._woken.set()
+        self._remote.wake()
+
+    def wake_project(self, issuer: str, project: str) -> None:
+        """Look at this project's repository now: its forge says that something was pushed."""
+        self._woken.set()
+        self._remote.wake(issuer, project)
 
     def reconfigure(self, repositories: Repositories, *, poll_s: float, allow_system_identities: bool) -> None:
         """Other settings from now on: everything is read anew, soon."""
@@ -104,9 +117,17 @@ class AgentConfigs:
         self.wake()
 
     async def run(self) -> None:
-        """Look at the repositories for ever, each ``poll_s`` or a little earlier, so that many kas do not do so at once."""
+        """Look at the repositories for ever: those here each ``poll_s`` or a little earlier, those elsewhere each as its entry says."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._run_local())
+                group.create_task(self._remote.run())
+        finally:
+            await asyncio.to_thread(self._parser.close)
+
+    async def _run_local(self) -> None:
         while True:
-            await self.refresh()
+            await self.refresh_local()
             try:
                 async with asyncio.timeout(self._poll_s * self._rng.uniform(0.8, 1.0)):
                     await self._woken.wait()
@@ -115,37 +136,67 @@ class AgentConfigs:
 
     async def refresh(self) -> None:
         """Look at all repositories once. Cancelled, nothing has changed."""
+        await self.refresh_local()
+        await self._remote.refresh()
+
+    async def refresh_local(self) -> None:
+        """Look at the repositories on this machine once. Cancelled, nothing has changed."""
         async with self._looking:
             self._woken.clear()
             repositories = self._repositories
+            self._drop_all_but({agent.id for agent in self._agents()})
             agents = {agent.id: agent for agent in self._agents()}
-            self._drop_all_but(agents.keys())
-            wanted = [
-                _Wanted(agent.id, agent.project, agent.name, self._seen.get(agent.id)) for agent in agents.values()
-            ]
-            readings = await asyncio.to_thread(self._look, repositories, wanted, self._allow_system_identities)
-            if repositories is not self._repositories:
-                return  # reconfigured meanwhile: what was read does not count, and we have been woken
-            for agent_id, reading in readings.items():
-                self._take(agents[agent_id], reading)
+            readings = await asyncio.to_thread(self.look, repositories, self.wanted(), is_remote=False)
+            self.take(repositories, agents, readings)
 
-    def _look(
-        self, repositories: Repositories, wanted: Iterable[_Wanted], allow_system_identities: bool
-    ) -> dict[int, Reading]:
-        """In a thread."""
+    def wanted(self) -> list[Wanted]:
+        """Every agent, with the commit that was looked at last."""
+        return [
+            Wanted(agent.id, agent.project, agent.name, agent.issuer, self._seen.get(agent.id))
+            for agent in self._agents()
+        ]
+
+    def agents(self) -> Iterable[Agent]:
+        """All of them."""
+        return self._agents()
+
+    @property
+    def repositories(self) -> Repositories:
+        """What is in force now."""
+        return self._repositories
+
+    def look(self, repositories: Repositories, wanted: Iterable[Wanted], *, is_remote: bool) -> dict[int, Reading]:
+        """What is new with these agents, whose repositories are elsewhere or not. In a thread."""
         readings: dict[int, Reading] = {}
         for one in wanted:
+            repository = repositories.find(one.project, one.issuer)
+            if (repository is not None and repository.is_remote) != is_remote:
+                continue
             reading = read_configuration(
                 repositories,
                 one.project,
                 one.name,
-                allow_system_identities=allow_system_identities,
+                issuer=one.issuer,
+                parser=self._parser,
+                allow_system_identities=self._allow_system_identities,
                 max_bytes=self._max_bytes,
                 known_commit=one.known_commit,
             )
             if reading is not None:
                 readings[one.agent_id] = reading
+                if is_remote and reading.commit and (reading.config is not None or reading.problem is not None):
+                    mistake = "" if reading.problem is None else reading.problem.reason.partition("\n")[0]
+                    repositories.tell(one.project, one.issuer, one.name, reading.commit, mistake)
         return readings
+
+    def take(self, repositories: Repositories, agents: Mapping[int, Agent], readings: Mapping[int, Reading]) -> None:
+        """Put what was read in force; nothing if there are other settings meanwhile (then everything is looked at anew)."""
+        if repositories is not self._repositories:
+            return
+        living = {agent.id for agent in self._agents()}
+        for agent_id, reading in readings.items():
+            if agent_id in living:
+                self._take(agents[agent_id], reading)
 
     def _drop_all_but(self, living: Iterable[int]) -> None:
         for agent_id in self._status.keys() - set(living):

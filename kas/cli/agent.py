@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from kas.access.caller import OWN_ISSUER
 from kas.agent_config.reading import Reading, read_configuration
-from kas.agent_config.repositories.local import LocalRepositories
+from kas.agent_config.repositories.configured import ConfiguredRepositories
 from kas.certificates import Certificates
 from kas.cli import agent_token
 from kas.cli.manifest import ManifestOptions, Role, render
@@ -30,6 +31,7 @@ from kas.cli.options import (
 from kas.cli.output import iso, print_json, print_record, print_table
 from kas.clock import system_clock
 from kas.config import Config
+from kas.outbound import Outbound
 from kas.preflight import refuse_foreign_state
 from kas.store import AgentRecord, AgentTokenRecord, Store
 
@@ -204,12 +206,7 @@ def show(
         "kas_address": str(settings.agent_api.external_url),
         "kubernetes_api": f"{settings.kubernetes_api.external_url}/agents/{agent.id}",
     }
-    reading = read_configuration(
-        LocalRepositories(settings.configuration_repositories),
-        agent.project,
-        agent.name,
-        allow_system_identities=settings.access.allow_system_identities,
-    )
+    reading = asyncio.run(_read(settings, agent))
     if reading is not None:
         record |= _configuration(reading)
     if output is OutputFormat.JSON:
@@ -249,6 +246,22 @@ def delete(
     print(
         f"Deleted {agent.context} (agent id {agent.id}) and revoked its tokens. Remove agentk from the cluster yourself."
     )
+
+
+async def _read(config: Config, agent: AgentRecord) -> Reading | None:
+    async with Outbound() as outbound:
+        repositories = ConfiguredRepositories(
+            config.configuration_repositories, outbound, config.state_dir / "repositories"
+        )
+        repositories.use(asyncio.get_running_loop())
+        return await asyncio.to_thread(
+            read_configuration,
+            repositories,
+            agent.project,
+            agent.name,
+            issuer=agent.issuer,
+            allow_system_identities=config.access.allow_system_identities,
+        )
 
 
 def _check_issuer(config: Config, issuer: str, forge_id: str) -> None:

@@ -142,12 +142,12 @@ class Config(Section):
     )
     configuration_repositories: Annotated[tuple[ConfigurationRepository, ...], Strict(False)] = option(
         (),
-        "Git repositories on this machine that hold `.gitlab/agents/NAME/config.yaml`. The first entry that knows a project is used. "
+        "Git repositories that hold `.gitlab/agents/NAME/config.yaml`: here, elsewhere, or at a forge; the first that knows a project. "
         "Without any, an agent serves only jobs of its own project.",
         example="[{root: /srv/git}]",
     )
     poll_interval_s: Annotated[float, Field(ge=0.1, le=DAY_S, allow_inf_nan=False)] = option(
-        2, "How often the repositories are looked at; a commit is in force within 5 s."
+        2, "How often repositories on this machine are looked at; a commit is in force within 5 s."
     )
     issuers: Annotated[tuple[AnyIssuer, ...], Strict(False)] = option(
         (),
@@ -199,6 +199,16 @@ class Config(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"issuers: two are called {name!r}: a project belongs to one issuer, by its name")
+        return self
+
+    @model_validator(mode="after")
+    def _repositories_of_issuers(self) -> Self:
+        known = {"kas", *(issuer.name for issuer in self.issuers)}
+        for repository in self.configuration_repositories:
+            if repository.issuer not in known:
+                raise ValueError(
+                    f"configuration_repositories: there is no issuer {repository.issuer!r}: name one of issuers, or kas"
+                )
         return self
 
     @model_validator(mode="after")

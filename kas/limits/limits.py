@@ -9,11 +9,11 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple, NoReturn, Protocol
 
 from kas.access.grants import Grant
-from kas.access.patterns import matches
 from kas.errors import TooManyRequests
 from kas.limits.sharing import Turns
 from kas.limits.usage import Rates
 from kas.metrics import LimitMetrics
+from kas.patterns import matches
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from kas.errors import IssuerUnavailable, StoreUnavailable, TooManyRequests, Una
 from kas.http_door import Request, open_door, plain
 from kas.management_api.job_tokens import JobTokens, Verifier, bearer, refusal
 from kas.management_api.kubeconfig import render_kubeconfig
+from kas.management_api.webhooks import Webhooks
 from kas.metrics import Door, DoorMetrics
 from kas.store import InvalidValue
 
@@ -27,6 +28,7 @@ async def open_management_api(
     job_tokens: JobTokens,
     metrics: DoorMetrics,
     *,
+    webhooks: Webhooks | None = None,
     server: Callable[[], str],
     ca: Callable[[], bytes | None],
 ) -> AsyncIterator[None]:
@@ -47,5 +49,6 @@ async def open_management_api(
             return refusal(error, "the job's token")
         return plain(render_kubeconfig(grants, token, server(), ca()), content_type="application/yaml")
 
-    async with open_door(Door.MANAGEMENT, {KUBECONFIG: kubeconfig}, listener, metrics, posts=job_tokens.posts, tls=tls):
+    posts = {**job_tokens.posts, **(webhooks.posts if webhooks is not None else {})}
+    async with open_door(Door.MANAGEMENT, {KUBECONFIG: kubeconfig}, listener, metrics, posts=posts, tls=tls):
         yield

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from kas.access.patterns import matches
+from kas.patterns import matches
 from kas.store.records import JobClaims, JobEnvironment, RegistrationRecord
 
 MAX_CHARACTERS = 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,7 @@ class Forge:
         self.delay_s = 0.0
         self.cut = False
         self.retry_after: int | None = None
+        self.fallback: Answer | None = None  # for every path without an answer
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -83,9 +85,11 @@ class Forge:
         if self.status is not None or self.body is not None:
             headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
             return web.Response(status=self.status or 200, body=self.body or b"", headers=headers)
-        answer = self.answers.get(request.path)
+        answer = self.answers.get(request.path, self.fallback)
         if callable(answer):
             answer = answer(request)
+        if inspect.isawaitable(answer):
+            answer = await answer
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.json_response(

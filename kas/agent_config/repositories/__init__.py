@@ -18,6 +18,10 @@ class Repository(Protocol):
     def where(self) -> str:
         """For people: the path or address, without secrets."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether its questions go over the network: then it is asked less often, and by itself."""
+
     def head(self) -> str:
         """The newest commit of the branch that counts. Cheap: it is asked every few seconds. Raises RepositoryProblem."""
 

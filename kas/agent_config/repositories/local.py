@@ -39,6 +39,8 @@ _DAMAGE = (  # what dulwich raises about objects that are cut, changed, or not t
 class LocalRepository:
     """One repository. Nothing is kept open between two calls."""
 
+    is_remote = False
+
     def __init__(self, path: Path, ref: str | None = None) -> None:
         """``ref``: a branch, or a full name that begins with ``refs/``; without it HEAD, the default branch."""
         self._path = path
@@ -54,6 +56,11 @@ class LocalRepository:
     def where(self) -> str:
         """The path."""
         return str(self._path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a folder."""
+        return self._path.is_dir()
 
     def head(self) -> str:
         """See Repository."""
@@ -140,6 +147,9 @@ class LocalRepository:
 _HEADER_ROOM = 64  # "blob 131072\0" in front of a loose object's content
 
 
+OWN_ISSUER = "kas"  # as kas.access.caller calls it
+
+
 class RepositorySettings(Protocol):
     """One entry of ``configuration_repositories`` in kas.yaml: project and path, or root."""
 
@@ -156,6 +166,10 @@ class RepositorySettings(Protocol):
         """Instead: the folder of all repositories."""
 
     @property
+    def issuer(self) -> str:
+        """Whose projects they are."""
+
+    @property
     def ref(self) -> str | None:
         """The branch; None: the default one."""
 
@@ -165,19 +179,28 @@ class LocalRepositories:
 
     def __init__(self, settings: Sequence[RepositorySettings]) -> None:
         self._settings = settings
-        self._found: dict[str, LocalRepository] = {}
+        self._found: dict[tuple[str, str], LocalRepository] = {}
 
-    def find(self, project: str) -> LocalRepository | None:
-        """The project's repository; None: no entry names it. Blocks."""
-        found = self._found.get(project)
+    def poll_s(self, project: str, issuer: str) -> float:
+        """See Repositories: none is on another machine."""
+        return 0.0
+
+    def tell(self, project: str, issuer: str, name: str, commit: str, mistake: str) -> None:
+        """See Repositories: none is on another machine."""
+
+    def find(self, project: str, issuer: str = OWN_ISSUER) -> LocalRepository | None:
+        """The project's repository; None: no entry of its issuer names it. Blocks."""
+        found = self._found.get((issuer, project))
         if found is not None:
             return found
         missing = None
         for entry in self._settings:
+            if entry.issuer != issuer:
+                continue
             for path in _candidates(entry, project):
                 repository = LocalRepository(path, entry.ref)
                 if path.is_dir():
-                    self._found[project] = repository
+                    self._found[issuer, project] = repository
                     return repository
                 missing = missing or repository
         return missing  # it may come: to say that it is missing is better than to say that nobody configured it

@@ -79,7 +79,7 @@ def test_every_mistake_has_a_line_of_its_own(tmp_path: Path):
         ("kubernetes_api: {allowed_origins: ['http://a.example.com']}", "kubernetes_api.allowed_origins[0]: https://"),
         ("database: {url: 'mysql://a/b'}", "sqlite:////absolute/path or postgresql"),
         ("database: {url: 'sqlite:///kas.db'}", "four slashes"),
-        ("configuration_repositories: [{root: a, path: b}]", "not both"),
+        ("configuration_repositories: [{root: a, path: b}]", "either root, or project and path"),
         ("configuration_repositories: [{path: b}]", "either root, or project and path"),
         (
             "configuration_repositories: [{project: p, path: b}]",

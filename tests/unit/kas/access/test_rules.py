@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from kas.access.caller import Caller, Environment
 from kas.access.grants import Access, AgentRef, Denial, Grant
 from kas.access.identity import job_identity
-from kas.access.patterns import matches
 from kas.access.rules import OWN_PROJECT
 from kas.access.rules import decide as decide_at
 from kas.agent_config.entries import EMPTY, AgentConfig, Allow, AsJob, Entry, Resource
 from kas.agent_config.schema import read_agent_config
+from kas.patterns import matches
 from kastunnel.link.frames import AsAgent, Impersonate
 
 AGENT = AgentRef(7, "infra/agents", "prod")

@@ -261,7 +261,7 @@ def test_a_file_that_is_too_large_is_refused():
 @pytest.mark.covers("C-01")
 def test_a_hundred_thousand_entries_are_refused_even_where_they_would_fit():
     text = "ci_access: {projects: [" + "{id: g/p}," * 100_000 + "]}"
-    assert "more than 50000 values" in mistake(text, max_bytes=10_000_000)
+    assert "more than 200000 values" in mistake(text, max_bytes=10_000_000)
 
 
 def test_a_thousand_entries_are_read():

@@ -24,12 +24,14 @@ class Agent(NamedTuple):
     id: int
     project: str
     name: str
+    issuer: str = "kas"
 
 
 DEMO = Agent(1, "infra/agents", "demo")
 
 
 class Repo:
+    is_remote = False
     """One repository: a list of commits, each a mapping of files."""
 
     where = "/srv/git/infra/agents.git"
@@ -63,7 +65,13 @@ class World:
         )
         self.configs.listen(self.changed.append)
 
-    def find(self, project: str) -> Repo | None:
+    def poll_s(self, project: str, issuer: str) -> float:
+        return 0.0
+
+    def tell(self, project: str, issuer: str, name: str, commit: str, mistake: str) -> None:
+        raise AssertionError("nothing is told here")
+
+    def find(self, project: str, issuer: str = "kas") -> Repo | None:
         return self.repo if project == "infra/agents" else None
 
     def allowed(self) -> list[str] | None:
@@ -257,8 +265,8 @@ async def test_parts_without_effect_are_named_in_the_log(caplog):
 @pytest.mark.covers("G-03")
 @pytest.mark.looptime
 async def test_repositories_are_looked_at_again_and_again_however_many_commits_there_are(monkeypatch):
-    async def in_line(function, *arguments):
-        return function(*arguments)
+    async def in_line(function, *arguments, **options):
+        return function(*arguments, **options)
 
     monkeypatch.setattr(asyncio, "to_thread", in_line)
     world = World({PATH: GOOD})
@@ -276,8 +284,8 @@ async def test_repositories_are_looked_at_again_and_again_however_many_commits_t
 
 @pytest.mark.looptime
 async def test_it_looks_at_once_when_it_is_woken(monkeypatch):
-    async def in_line(function, *arguments):
-        return function(*arguments)
+    async def in_line(function, *arguments, **options):
+        return function(*arguments, **options)
 
     monkeypatch.setattr(asyncio, "to_thread", in_line)
     world = World({PATH: GOOD})

@@ -229,7 +229,7 @@ def test_a_repository_that_comes_back_is_read_again(git):
 
 
 def entry(*, project=None, path=None, root=None, ref=None):
-    return SimpleNamespace(project=project, path=path, root=root, ref=ref)
+    return SimpleNamespace(project=project, path=path, root=root, ref=ref, issuer="kas")
 
 
 def test_a_project_is_found_by_its_own_entry_or_under_a_root(make_git, tmp_path):

@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kas.access.patterns import matches, matches_any
+from kas.patterns import matches, matches_any
 
 
 @given(st.text(alphabet="ab*", max_size=6), st.text(alphabet="ab", max_size=8))

@@ -1,0 +1,95 @@
+"""Large files are read in a process of their own: requests go on, and no file can take kas with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from kas.agent_config import parsing
+from kas.agent_config.parsing import LARGE_BYTES, Parser
+from kas.located_yaml import MistakesInFile
+
+LIMIT = 1024 * 1024
+
+
+def entries(count: int, more: str = "") -> bytes:
+    lines = (
+        f"    - id: group{n % 50}/project{n}\n      default_namespace: ns{n}\n      environments: [production]\n"
+        for n in range(count)
+    )
+    return ("ci_access:\n  projects:\n" + "".join(lines) + more).encode()
+
+
+@pytest.fixture
+def parser():
+    made = Parser()
+    yield made
+    made.close()
+
+
+def read(parser: Parser, text: bytes):
+    return parser.parse(text, "config.yaml", allow_system_identities=False, max_bytes=LIMIT)
+
+
+def test_a_large_file_comes_out_as_a_small_one_would(parser):
+    text = entries(1000)
+    assert len(text) > LARGE_BYTES
+    found = read(parser, text)
+    assert found.entries == 1000
+    assert found.projects["group7/project7"][0].where == "ci_access.projects[7], line 24"
+    assert read(parser, entries(3)).entries == 3
+
+
+def test_mistakes_of_a_large_file_keep_their_places(parser):
+    with pytest.raises(MistakesInFile) as caught:
+        read(parser, entries(1000, "    - ib: a/b\n"))
+    assert str(caught.value.mistakes[0]).startswith("config.yaml:3003:7: ci_access.projects[1000]")
+
+
+@pytest.mark.covers("C-02")
+def test_five_thousand_entries_are_taken_and_a_hundred_thousand_are_refused(parser):
+    assert read(parser, entries(5000)).entries == 5000
+    with pytest.raises(MistakesInFile, match="larger than 1048576 bytes"):
+        read(parser, entries(100_000))
+
+
+async def test_requests_go_on_while_a_large_file_is_read(parser):
+    read(parser, entries(1000))  # the process is there
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0.05)
+    longest = 0.0
+    started = time.perf_counter()
+    await asyncio.to_thread(read, parser, entries(5000))
+    took = time.perf_counter() - started
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert longest < took / 2  # a thread would hold the loop for nearly all of it
+
+
+def test_a_file_that_takes_too_long_is_a_mistake_and_the_next_one_is_read(parser, monkeypatch):
+    monkeypatch.setattr(parsing, "LIMIT_S", 0.0)
+    with pytest.raises(MistakesInFile, match="takes longer than 0 s"):
+        read(parser, entries(2000))
+    monkeypatch.setattr(parsing, "LIMIT_S", 20.0)
+    assert read(parser, entries(1000)).entries == 1000
+
+
+def test_a_process_that_dies_is_a_mistake_and_the_next_one_is_read(parser):
+    read(parser, entries(1000))
+    assert parser._pool is not None
+    for process in parser._pool._processes.values():
+        process.kill()
+    with pytest.raises(MistakesInFile, match="needs more memory"):
+        read(parser, entries(1000))
+    assert read(parser, entries(1000)).entries == 1000
