@@ -445,6 +445,9 @@ def test_no_secret_is_kept_in_the_cache(served):
         ({"ref": "missing"}, "refs/heads/missing has no commit"),
     ],
 )
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # dulwich leaves a refused answer unclosed
 def test_what_is_wrong_with_it_is_said_without_secrets(served, options, said):
     with pytest.raises(RepositoryProblem) as caught:
         remote(served, **options).head()
