@@ -10,7 +10,7 @@ from kas.access.grants import Access, Grant
 from kas.errors import AccessDenied, KasError, Unauthenticated
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
-from kas.kubernetes_api.answer import Answer
+from kas.kubernetes_api.answer import Answer, Framing
 from kas.kubernetes_api.paths import cut, wants_text
 from kas.kubernetes_api.replies import Refusal, Refused, Reply
 from kas.kubernetes_api.upload import Upload
@@ -45,6 +45,9 @@ class CarriedRequest:
     status = 0
     sent = 0
     owed = 0  # written bytes that are credited when the client has read
+    at_line_end: bool | None = (
+        None  # of a watch in JSON: whether the last event is complete; None: this is no such watch
+    )
     is_retried = False
     is_over = False
     is_orphan = False  # an upgraded stream whose client has gone
@@ -115,6 +118,8 @@ class CarriedRequest:
         else:
             self._over(outcome, reason or reply.text, name or reply.reason, hop)
             connection.relay = None
+            if self.at_line_end and answer.framing is Framing.CHUNKED:
+                connection.write(answer.encode(replies.watch_error(reply, hop=hop, request_id=self.request_id)))
             answer.break_off(connection)
 
     def _say(self, reply: Reply, hop: str, *, spoilt: bool) -> bool:

@@ -285,6 +285,8 @@ class Relay(CarriedRequest):
         if answer.framing is _PIPE:
             self._switched(head.body)
             return
+        if (judged := self.judged) is not None and judged.info is not None and judged.info.verb == "watch":
+            self.at_line_end = not head.body or head.body.endswith(b"\n") if _is_json(head) else None
         if head.body:
             self._wrote(len(head.body))
         if (self.upload is None or not self.upload.is_open) and connection.waiting is Waiting.ANSWER:
@@ -308,6 +310,8 @@ class Relay(CarriedRequest):
         except BadAnswer as bad:
             self._refuse_answer(str(bad))
             return
+        if self.at_line_end is not None:
+            self.at_line_end = data.endswith(b"\n")
         self._wrote(len(data))
 
     def on_end(self, stopped: bool) -> None:
@@ -411,3 +415,9 @@ class Relay(CarriedRequest):
             connection.close()
         else:
             connection.finished(keep_alive=answer.keep_alive and connection.reader.complete)
+
+
+def _is_json(head: Head) -> bool:
+    return head.status == 200 and any(
+        name.lower() == b"content-type" and value.startswith(b"application/json") for name, value in head.headers
+    )

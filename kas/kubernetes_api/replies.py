@@ -200,6 +200,12 @@ def render(
     return head if is_head else head + body
 
 
+def watch_error(reply: Reply, *, hop: str, request_id: str) -> bytes:
+    """The last event of a watch in JSON: clients show its message, where a broken connection would tell them nothing."""
+    message = printable(f"{hop}: {reply.text} (request {request_id})", 600)
+    return b'{"type":"ERROR","object":%b}\n' % _status_object(reply, message).rstrip()
+
+
 def printable(text: str, limit: int) -> str:
     """Visible ASCII and blanks, cut: nothing that a terminal obeys or a header could end with."""
     return "".join(character if " " <= character <= "~" else "?" for character in text[:limit])

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from kas.access.grants import Grant
-from kas.errors import AccessDenied, IssuerUnavailable, KasError
+from kas.errors import AccessDenied, IssuerUnavailable, JobIsOver, KasError
 from kastunnel.link.frames import AsAgent, Code, Impersonate
 from tests.fakes.kubernetes_door import BEARER, FakeOpenExchange, get, grant
 from tests.integration.kas.kubernetes_api.conftest import Stage
@@ -278,3 +278,44 @@ async def test_a_grant_without_a_different_identity_changes_nothing(plain: Stage
         assert asked.reset_said is None
         asked.handler.on_end(False)
         assert (await client.response()).body == b"x"
+
+
+JSON = ((b"Content-Type", b"application/json"),)
+WATCH = b"/agents/1/api/v1/pods?watch=1"
+
+
+@pytest.mark.covers("T-21")
+@pytest.mark.parametrize(
+    ("target", "headers", "said", "is_told"),
+    [
+        (WATCH, JSON, b'{"type":"ADDED"}\n', True),
+        (WATCH, JSON, b"", True),
+        (WATCH, ((b"Content-Type", b"application/json;as=Table"),), b"{}\n", True),
+        (WATCH, JSON, b'{"type":"AD', False),  # never inside an event
+        (WATCH, ((b"Content-Type", b"application/vnd.kubernetes.protobuf;stream=watch"),), b"\n", False),
+        (b"/agents/1/api/v1/namespaces/a/pods/p/log?follow=1", JSON, b"line\n", False),  # no event: part of a log
+    ],
+)
+async def test_a_watch_that_ends_with_its_access_says_why_in_a_last_event(
+    plain: Stage, target: bytes, headers: tuple, said: bytes, is_told: bool
+) -> None:
+    plain.change(recheck_s=0.02)
+    plain.upstream.script = None
+    async with plain.client() as client:
+        client.say(get(target))
+        asked = await plain.upstream.request(1)
+        asked.answer(200, b"", headers, end=False)
+        if said:
+            asked.handler.on_data(said)
+        await client.head()
+        await asyncio.sleep(0.05)
+        plain.gate.is_warm = False
+        plain.gate.error = JobIsOver()
+        rest = await client.rest()
+    assert not rest.endswith(b"0\r\n\r\n")
+    told = [json.loads(line) for line in rest.split(b"\r\n") if b'"ERROR"' in line]
+    assert len(told) == is_told
+    if told:
+        status = told[0]["object"]
+        assert (status["kind"], status["status"], status["code"]) == ("Status", "Failure", 401)
+        assert "kas: the job that this token was made for is over (request " in status["message"]
