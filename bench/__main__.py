@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 from bench import load, machine, report
-from bench.measure import FRESH, MEASUREMENTS, QUICK, Effort, Figures
+from bench.deciding import deciding
+from bench.measure import FRESH, QUICK, Effort, Figures
+from bench.measure import MEASUREMENTS as OF_REQUESTS
 from bench.nginx import DOWNLOAD, LIST, POD, UPLOAD
 from bench.parts import Parts, missing, started
 
 PROFILED_S = 10
+MEASUREMENTS = {**OF_REQUESTS, "deciding": deciding}
 
 
 def main() -> int:

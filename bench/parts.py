@@ -62,7 +62,8 @@ class Parts:
     """An agent without an agentk."""
     _cut: Agent
     _token: str
-    _kubeconfig: Path
+    kubeconfig: Path
+    """Of agentk."""
 
     @asynccontextmanager
     async def detour(self, kas_address: str) -> AsyncIterator[Target]:
@@ -70,7 +71,7 @@ class Parts:
         loop = asyncio.get_running_loop()
         authorization = f"Bearer ci:{self._cut.id}:{self._token}"
         target = Target("kas (cut)", f"{self.product.kubernetes_url}/agents/{self._cut.id}", authorization, {})
-        start = partial(self.product.start_agentk, self._cut, self._kubeconfig, kas_address=kas_address)
+        start = partial(self.product.start_agentk, self._cut, self.kubeconfig, kas_address=kas_address)
         process = await loop.run_in_executor(None, start)
         try:
             await loop.run_in_executor(None, _wait_until_answered, target)

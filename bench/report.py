@@ -74,6 +74,24 @@ GOALS = (
         "both went on, nothing lost or repeated; {cut_pause_ms:.0f} ms (worst {cut_pause_worst_ms:.0f} ms)",
         at_most={"cut_pause_ms": 200},
     ),
+    Goal(
+        "ID tokens, rules, limits and audit on: of the requests/s with all of it off",
+        "≥ 0.9",
+        "{deciding_full_ratio:.2f}",
+        at_least={"deciding_full_ratio": 0.9},
+    ),
+    Goal(
+        "10,000 rules and 1,000 agents: of that again",
+        "≥ 0.9",
+        "{deciding_crowded_ratio:.2f}",
+        at_least={"deciding_crowded_ratio": 0.9},
+    ),
+    Goal(
+        "a push of 5,000 entries under load: in force, and p99 of requests meanwhile",
+        "≤ 2 s, ≤ 1.25 ×",
+        "{push_in_force_s:.1f} s, {push_p99_ratio:.2f} ×",
+        at_most={"push_in_force_s": 2, "push_p99_ratio": 1.25},
+    ),
 )
 
 

@@ -204,9 +204,10 @@ class Product:
 
     # --- an operator's commands ---------------------------------------------------------------------------------------
 
-    def register(self, name: str, project: str) -> Agent:
-        """Register an agent as the operator does; its token goes into a file."""
-        registered = json.loads(self.command("agent", "register", name, "--project", project, "--output", "json"))
+    def register(self, name: str, project: str, *more: str) -> Agent:
+        """Register an agent as the operator does; its token goes into a file. ``more``: options of `kas agent register`."""
+        words = ("agent", "register", name, "--project", project, *more, "--output", "json")
+        registered = json.loads(self.command(*words))
         token_file = self.folder / f"{project.replace('/', '_')}_{name}.token"
         token_file.touch(mode=0o600)
         token_file.write_text(registered["token"])
