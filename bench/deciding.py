@@ -87,8 +87,7 @@ def _push(side: Side, effort: Effort) -> Figures:
     product = side.product
     token = product.job_token(LATE).read_text().strip()
     late = side.target._replace(authorization=f"Bearer ci:{side.target.url.rpartition('/')[2]}:{token}")
-    one = "    - {{id: group{}/project{}, environments: [production], access_as: {{ci_job: {{}}}}}}
-"
+    one = "    - {{id: group{}/project{}, environments: [production], access_as: {{ci_job: {{}}}}}}\n"
     entries = "".join(one.format(n % 97, n) for n in range(PUSHED))
     without: list[float] = []
     with_push: list[float] = []

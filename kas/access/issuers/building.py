@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from kas.access.issuers import Issuer, JobWatch
 from kas.access.issuers.gitlab_job_tokens import GitlabJobTokens
@@ -25,10 +26,14 @@ def build_issuers(issuers: Sequence[GitlabIssuer | OidcIssuer], outbound: Outbou
     A job token that does not say who made it is shown to the first GitLab alone: it is a secret of one of them.
     """
     found: list[Issuer] = []
+    hosts: set[str | None] = set()
     for configured in issuers:
         if isinstance(configured, GitlabIssuer) and configured.job_tokens:
             is_first = not any(isinstance(one, GitlabJobTokens) for one in found)
-            found.append(_gitlab_jobs(configured, outbound, clock, takes_opaque=is_first))
+            host = urlsplit(configured.url).hostname
+            takes_host = host not in hosts
+            hosts.add(host)
+            found.append(_gitlab_jobs(configured, outbound, clock, takes_opaque=is_first, takes_host=takes_host))
         found += _of(configured, outbound, clock)
     return found
 
@@ -51,7 +56,9 @@ def build_job_watches(issuers: Sequence[GitlabIssuer | OidcIssuer], outbound: Ou
 _API_URLS = {"github": "https://api.github.com"}
 
 
-def _gitlab_jobs(issuer: GitlabIssuer, outbound: Outbound, clock: Clock, *, takes_opaque: bool) -> GitlabJobTokens:
+def _gitlab_jobs(
+    issuer: GitlabIssuer, outbound: Outbound, clock: Clock, *, takes_opaque: bool, takes_host: bool
+) -> GitlabJobTokens:
     return GitlabJobTokens(
         issuer.name,
         issuer.url,
@@ -59,6 +66,7 @@ def _gitlab_jobs(issuer: GitlabIssuer, outbound: Outbound, clock: Clock, *, take
         tls=_tls(issuer),
         api_token=_api_token(issuer),
         takes_opaque=takes_opaque,
+        takes_host=takes_host,
         owners=frozenset(issuer.owners),
         is_public=issuer.is_public,
         clock=clock,

@@ -14,7 +14,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from kas.access.caller import Caller, Environment
 from kas.access.issuers.oidc import is_owned, issuer_of
@@ -28,7 +28,8 @@ _FORM = re.compile(rb"[A-Za-z0-9_.=-]{16,8192}")
 OVER = frozenset({"success", "failed", "canceled", "skipped", "manual"})
 LIVES_S = 24 * 3600.0  # GitLab says no end; the gate asks again each minute anyway
 RECHECK_S = 5.0  # a job with open streams is asked about so often
-KEPT_S = 600.0  # what hardly changes: forks, names of environments, protected refs
+KEPT_S = 600.0  # what hardly changes: forks, names of environments
+PROTECTED_KEPT_S = 55.0  # a ref that is protected no more is noticed when the job is asked about again
 MAX_KEPT = 10_000
 MAX_PAGES = 10
 MAX_GROUPS = 200
@@ -47,14 +48,21 @@ class GitlabJobTokens:
         tls: ssl.SSLContext | None = None,
         api_token: str | None = None,
         takes_opaque: bool = True,
+        takes_host: bool = True,
         owners: frozenset[str] = frozenset(),
         is_public: bool = False,
         clock: Clock,
         monotonic: Callable[[], float],
     ) -> None:
-        """``takes_opaque``: whether tokens that do not say their issuer are asked about here: at one GitLab at most."""
+        """``takes_opaque``: whether tokens that do not say their issuer are asked about here: at one GitLab at most.
+
+        ``takes_host``: the same for tokens that say its host, where several are on one.
+        """
         self.name = name
         self._url = url.rstrip("/")
+        # A job token that is a JWT names the host alone (Authn::Tokens::Jwt of GitLab 18); two instances on one host cannot be told apart
+        # by it, so only the first is shown one.
+        self._names = {self._url, f"{self._url}/"} | ({urlsplit(url).hostname or ""} if takes_host else set())
         self._outbound = outbound
         self._tls = tls
         self._takes_opaque = takes_opaque
@@ -97,11 +105,15 @@ class GitlabJobTokens:
         if token.startswith(b"kas") or not _FORM.fullmatch(token):
             return False
         said = issuer_of(token.removeprefix(PREFIX))
-        return self._takes_opaque and token.count(b".") != 2 if said is None else said.rstrip("/") == self._url
+        if said is None:
+            return self._takes_opaque and token.count(b".") != 2
+        return said in self._names
 
     async def _ask(self, path: str, headers: Mapping[str, str]) -> Any:
-        """The object or list; None where GitLab refuses or has none. Raises PeerUnavailable."""
+        """The object or list; None where GitLab refuses or has none. Raises PeerUnavailable, Unauthenticated for the token itself."""
         status, said = await self._outbound.get_json(f"{self._url}/api/v4{path}", headers=headers, tls=self._tls)
+        if status == 401 and "Job-Token" in headers:
+            raise Unauthenticated(f"{self.name} does not know this job token, or its job is over")
         if status in (401, 403, 404, 410):
             return None
         if status != 200 or not isinstance(said, dict | list):
@@ -182,7 +194,7 @@ class _More:
         is_protected = False
         if caller.ref_type:
             kind = "tags" if caller.ref_type == "tag" else "branches"
-            ref = await self._known(f"{root}/repository/{kind}/{quote(caller.ref, safe='')}")
+            ref = await self._known(f"{root}/repository/{kind}/{quote(caller.ref, safe='')}", PROTECTED_KEPT_S)
             is_protected = isinstance(ref, dict) and ref.get("protected") is True
         environment = caller.environment
         if environment is not None:
@@ -201,13 +213,13 @@ class _More:
                 break
         return ""
 
-    async def _known(self, path: str) -> Any:
+    async def _known(self, path: str, kept_s: float = KEPT_S) -> Any:
         now = self._clock()
         kept = self._kept.get(path)
         if kept is not None and now < kept[0]:
             return kept[1]
         said = await self._ask(path, self._headers)
-        self._kept[path] = (now + KEPT_S, said)
+        self._kept[path] = (now + kept_s, said)
         self._kept.move_to_end(path)
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)

@@ -15,21 +15,23 @@ from urllib.parse import quote
 from kas.access.caller import Caller
 from kas.access.issuers.gitlab_job_tokens import OVER as GITLAB_OVER
 from kas.errors import IssuerUnavailable, JobIsOver
-from kas.outbound import Outbound, PeerUnavailable
+from kas.outbound import Outbound, PeerUnavailable, read_json
 
 KEPT_S = 4.0
 MAX_JOBS = 10_000
+MAX_RETRY_AFTER_S = 60.0
 _FORGEJO_OVER = frozenset({"success", "failure", "cancelled", "skipped", "completed"})
 
 
 class _Job:
     """One job, and until when what is known of it counts."""
 
-    __slots__ = ("asking", "is_over", "until")
+    __slots__ = ("asking", "error", "is_over", "until")
 
     def __init__(self) -> None:
         self.asking = asyncio.Lock()
         self.is_over = False
+        self.error = ""  # why that is not known
         self.until = 0.0
 
 
@@ -55,15 +57,18 @@ class PolledJobs:
                     await self._ask(caller, job)
         if job.is_over:
             raise JobIsOver
+        if job.error:
+            raise IssuerUnavailable(job.error)
 
     async def _ask(self, caller: Caller, job: _Job) -> None:
+        """A failure counts for everybody who waits, and until the forge may be asked again."""
+        kept_s = KEPT_S
         try:
-            job.is_over = await self._is_over(caller)
-            job.until = self._clock() + KEPT_S
+            job.is_over, job.error = await self._is_over(caller), ""
         except PeerUnavailable as error:
-            raise IssuerUnavailable(
-                f"{self._name} cannot be asked right now whether the job still runs: {error}"
-            ) from error
+            job.error = f"{self._name} cannot be asked right now whether the job still runs: {error}"
+            kept_s = max(KEPT_S, min(error.retry_after_s, MAX_RETRY_AFTER_S))
+        job.until = self._clock() + kept_s
 
 
 class Forge:
@@ -74,6 +79,8 @@ class Forge:
         self._token = token
         self._outbound = outbound
         self._tls = tls
+        # By path: an answer "not modified" costs no quota at GitHub.
+        self._etags: OrderedDict[str, tuple[str, dict[str, Any]]] = OrderedDict()
 
     async def gitlab(self, caller: Caller) -> bool:
         """``GET /projects/:id/jobs/:job_id`` of GitLab."""
@@ -90,7 +97,11 @@ class Forge:
         run, _, attempt = caller.job_id.partition("-")
         if attempt:
             said = await self._object(f"/repos/{caller.project}/actions/runs/{_part(run)}", headers)
-            return said.get("status") == "completed" or str(said.get("run_attempt")) != attempt
+            if said.get("status") == "completed":
+                return True
+            if not isinstance(said.get("run_attempt"), int):
+                raise PeerUnavailable("the forge does not say how it stands with the job")
+            return str(said["run_attempt"]) != attempt
         return await self._status(f"/repos/{caller.project}/check-runs/{_part(run)}", headers) == "completed"
 
     async def forgejo(self, caller: Caller) -> bool:
@@ -105,13 +116,24 @@ class Forge:
         return status
 
     async def _object(self, path: str, headers: dict[str, str]) -> dict[str, Any]:
-        status, said = await self._outbound.get_json(f"{self._url}{path}", headers=headers, tls=self._tls)
+        known = self._etags.get(path)
+        if known is not None:
+            headers = {**headers, "If-None-Match": known[0]}
+        url = f"{self._url}{path}"
+        reply = await self._outbound.get(url, headers=headers, tls=self._tls)
+        status, said = reply.status, read_json(reply, url)
+        if status == 304 and known is not None:
+            return known[1]
         if status == 404:
             return (
                 {"status": "completed"} if "/api/v4/" not in path else {"status": "canceled"}
             )  # a job that was erased
         if status != 200 or not isinstance(said, dict):
             raise PeerUnavailable(f"the forge answers {status} about the job: look at what its api_token_file may read")
+        if etag := reply.headers.get("etag"):
+            self._etags[path] = (etag, said)
+            if len(self._etags) > MAX_JOBS:
+                self._etags.popitem(last=False)
         return said
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from kas.access.caller import Caller, Environment
 from kas.access.gate import Gate
@@ -221,12 +222,49 @@ async def test_only_one_gitlab_is_shown_a_token_that_does_not_say_its_issuer(wor
     assert world.forge.asked == []
 
 
-async def test_a_token_that_says_its_issuer_is_shown_to_that_one(world):
-    tokens = world.tokens(takes_opaque=False)
-    token = b"glcbt-" + SigningKey().sign({"iss": world.forge.url})
+@pytest.mark.parametrize(
+    ("issuer", "takes_host", "is_shown"),
+    [
+        ("localhost", True, True),  # as GitLab 18 makes them: the host alone
+        ("localhost", False, False),
+        ("URL", False, True),
+        ("other.example.com", True, False),
+        ("", True, False),
+    ],
+)
+async def test_a_token_that_says_its_issuer_is_shown_to_that_one(world, issuer, takes_host, is_shown):
+    tokens = world.tokens(takes_opaque=False, takes_host=takes_host)
+    token = b"glcbt-" + SigningKey().sign({"iss": issuer.replace("URL", world.forge.url), "aud": "gitlab-authz-token"})
+    if is_shown:
+        with pytest.raises(Unauthenticated):
+            await tokens.caller(token)
+    else:
+        assert await tokens.caller(token) is None
+    assert ("GET /api/v4/job" in world.forge.asked) is is_shown
+
+
+async def test_a_job_that_ends_between_the_two_questions_is_not_taken_for_a_gitlab_without_kas(world):
+    world.forge.answers["/api/v4/job/allowed_agents"] = lambda _: web.json_response({}, status=401)
     with pytest.raises(Unauthenticated):
-        await tokens.caller(token)
-    assert "GET /api/v4/job" in world.forge.asked
+        await world.tokens().caller(TOKEN)
+
+
+@pytest.mark.covers("A-11")
+async def test_a_gitlab_that_is_slow_lets_nobody_in(world, monkeypatch):
+    world.forge.delay_s = 2
+    tokens = world.tokens()
+    asking = tokens._outbound.ask
+    monkeypatch.setattr(tokens._outbound, "ask", lambda *a, **o: asking(*a, **{**o, "timeout_s": 0.2}))
+    with pytest.raises(IssuerUnavailable, match="does not answer within"):
+        await tokens.caller(TOKEN)
+
+
+async def test_a_ref_that_is_protected_no_more_is_noticed_within_a_minute(world):
+    tokens = world.tokens(api_token=API_TOKEN)
+    assert (await tokens.caller(TOKEN)).ref_protected
+    world.gitlab.branch["protected"] = False
+    world.monotonic += 60
+    assert not (await tokens.caller(TOKEN)).ref_protected
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 
 from kas.access.caller import Caller
 from kas.access.issuers.job_watches import Forge as Asked
@@ -86,10 +87,43 @@ async def test_a_job_that_is_over_stays_over_without_another_question(world):
 @pytest.mark.parametrize(
     "knob", [{"status": 500}, {"status": 403}, {"body": b"[]"}, {"body": b"{}"}, {"cut": True}], ids=str
 )
-@pytest.mark.parametrize("kind", ["gitlab", "forgejo"])
+@pytest.mark.parametrize("kind", ["gitlab", "forgejo", "github"])
 async def test_a_forge_that_cannot_say_it_says_neither(world, kind, knob):
     for name, value in knob.items():
         setattr(world.forge, name, value)
     with pytest.raises(IssuerUnavailable) as caught:
         await world.watch(kind).ensure_running(CALLER)
     assert "secret" not in repr(caught.value)
+
+
+async def test_all_who_wait_hear_of_a_failure_from_one_question_and_the_forge_is_left_alone_as_long_as_it_asks(world):
+    world.forge.status, world.forge.retry_after = 429, 30
+    watch = world.watch("github")
+    errors = await asyncio.gather(*(watch.ensure_running(CALLER) for _ in range(10)), return_exceptions=True)
+    assert {type(error) for error in errors} == {IssuerUnavailable}
+    assert len(world.forge.asked) == 1
+    world.monotonic += 29
+    with pytest.raises(IssuerUnavailable):
+        await watch.ensure_running(CALLER)
+    assert len(world.forge.asked) == 1
+    world.forge.status = None
+    world.forge.answers[RUN] = {"status": "in_progress", "run_attempt": 2}
+    world.monotonic += 2
+    await watch.ensure_running(CALLER)
+
+
+async def test_an_unchanged_job_costs_no_quota(world):
+    seen: list[str | None] = []
+
+    def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("If-None-Match"))
+        if seen[-1] == '"one"':
+            return web.Response(status=304)
+        return web.json_response({"status": "in_progress", "run_attempt": 2}, headers={"ETag": '"one"'})
+
+    world.forge.answers[RUN] = answer
+    watch = world.watch("github")
+    for _ in range(3):
+        await watch.ensure_running(CALLER)
+        world.monotonic += 5
+    assert seen == [None, '"one"', '"one"']
