@@ -6,14 +6,14 @@ import shlex
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
-from dulwich.client import HttpGitClient, HTTPUnauthorized, SSHGitClient
+from dulwich.client import HttpGitClient, HTTPUnauthorized, SSHGitClient, SubprocessSSHVendor
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.objects import ObjectID
 from dulwich.repo import Repo
@@ -102,13 +102,15 @@ class GitRemote:
         """A client for one question, and the repository's path there."""
         url = self._url
         if url.scheme == "ssh":
+            ssh = _Ssh()
             command = shlex.join(self._ssh_words())
-            yield (
-                SSHGitClient(url.hostname or "", port=url.port, username=url.username or "git", ssh_command=command),
-                url.path,
-            )
+            login = url.username or "git"
+            try:
+                yield SSHGitClient(url.hostname or "", url.port, login, vendor=ssh, ssh_command=command), url.path
+            finally:
+                ssh.close()
             return
-        pool = urllib3.PoolManager(
+        pool = _Pool(
             cert_reqs="CERT_REQUIRED",
             ca_certs=None if self._ca_file is None else str(self._ca_file),
             timeout=urllib3.Timeout(connect=LIMIT_S, read=LIMIT_S),
@@ -119,7 +121,7 @@ class GitRemote:
             user = self._user if self._token else None
             yield HttpGitClient(base, pool_manager=pool, username=user, password=self._token), url.path.lstrip("/")
         finally:
-            pool.clear()
+            pool.close()
 
     def _ssh_words(self) -> list[str]:
         words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
@@ -151,3 +153,46 @@ class GitRemote:
 def _plain(error: Exception) -> str:
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return text if "@" not in text else type(error).__name__  # never a URL with credentials
+
+
+class _Ssh(SubprocessSSHVendor):
+    """Programs of one question, all of which ``close`` ends: also one whose other end hung up."""
+
+    def __init__(self) -> None:
+        self._programs: list[Any] = []
+
+    def run_command(self, *words: Any, **options: Any) -> Any:
+        """As SubprocessSSHVendor does."""
+        program = super().run_command(*words, **options)
+        self._programs.append(program.proc)
+        return program
+
+    def close(self) -> None:
+        """The end."""
+        for process in self._programs:
+            process.kill()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with suppress(OSError, ValueError):
+                        pipe.close()
+            process.wait()
+
+
+class _Pool(urllib3.PoolManager):
+    """Connections of one question, all of which ``close`` ends: also those of answers that dulwich refused and left unread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._answers: list[Any] = []
+
+    def request(self, *words: Any, **options: Any) -> Any:
+        """As PoolManager does."""
+        answer = super().request(*words, **options)
+        self._answers.append(answer)
+        return answer
+
+    def close(self) -> None:
+        """The end."""
+        for answer in self._answers:
+            answer.close()
+        self.clear()

@@ -118,6 +118,8 @@ class LocalProcess:
         if self._terminal:
             self._terminal.close()
         await self._process.wait()
+        # Whoever inherited its pipes may hold them open; asyncio offers no other way to give up our ends.
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class UntilHungUp(asyncio.StreamReaderProtocol):

@@ -46,6 +46,7 @@ async def agentk(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subpr
         if process.returncode is None:
             process.kill()
         await process.wait()
+        process._transport.close()  # its pipes, which may not have ended yet
 
 
 async def ready(port: int) -> int:

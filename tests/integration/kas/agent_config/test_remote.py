@@ -461,7 +461,9 @@ def test_a_machine_that_does_not_answer_is_told(served):
         GitRemote("https://localhost:1/x.git", served[3]).head()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # dulwich leaves what hung up unclosed
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed Protocol:ResourceWarning"
+)  # dulwich leaves what hung up unclosed
 def test_ssh_never_takes_a_host_on_trust(tmp_path):
     known = tmp_path / "known"
     known.write_text("")
