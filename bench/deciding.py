@@ -34,8 +34,8 @@ ALLOWED = f"""\
       environments: [production, review/*]
       access_as: {{ci_job: {{}}}}
       allow:
-        - {{verbs: [get, list, watch], resources: [pods, pods/log, services, deployments.apps], namespaces: [default, "review-*"]}}
-        - {{verbs: [create], resources: [pods/exec], namespaces: [default]}}
+        - {{verbs: [get, list, watch], resources: [pods, pods/log, services, deployments.apps], namespaces: [bench, "review-*"]}}
+        - {{verbs: [create], resources: [pods/exec], namespaces: [bench]}}
     - {{id: {LATE}, issuer: kas}}
 """
 PLAIN = f"ci_access:\n  projects:\n    - id: {PROJECT}\n"

@@ -78,6 +78,7 @@ def _settle(parent: int) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)  # requests come first
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -48,6 +48,54 @@ class Repositories(Protocol):
         """Show at the commit of one on another machine whether it is in force. Blocks; never fails."""
 
 
+class Finder(Protocol):
+    """Where a repository is looked for."""
+
+    def find(self, project: str, issuer: str = "kas") -> Repository | None:
+        """See Repositories."""
+
+
+class OneLook:
+    """The repositories as one look finds them: each is asked for its newest commit once, however many agents it configures."""
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self._found: dict[tuple[str, str], Repository | None] = {}
+
+    def find(self, project: str, issuer: str = "kas") -> Repository | None:
+        """See Repositories."""
+        key = (issuer, project)
+        if key not in self._found:
+            found = self._repositories.find(project, issuer)
+            self._found[key] = None if found is None else _HeadOnce(found)
+        return self._found[key]
+
+
+class _HeadOnce:
+    """A Repository that asks for the newest commit once; a failure is remembered too."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._head: str | RepositoryProblem | None = None
+        self.where = repository.where
+        self.is_remote = repository.is_remote
+
+    def head(self) -> str:
+        """See Repository."""
+        if self._head is None:
+            try:
+                self._head = self._repository.head()
+            except RepositoryProblem as problem:
+                self._head = problem
+        if isinstance(self._head, RepositoryProblem):
+            raise self._head
+        return self._head
+
+    def read(self, commit: str, path: str, max_bytes: int) -> bytes | None:
+        """See Repository."""
+        return self._repository.read(commit, path, max_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why the newest configuration of an agent is not in force. Two are equal if nothing new can be said."""
@@ -74,7 +122,7 @@ def path_of(agent_name: str) -> str:
 
 
 def read_configuration(
-    repositories: Repositories,
+    repositories: Finder,
     project: str,
     agent_name: str,
     *,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kas.agent_config.entries import EMPTY, AgentConfig
 from kas.agent_config.parsing import Parser
-from kas.agent_config.reading import Agent, Problem, Reading, Repositories, read_configuration
+from kas.agent_config.reading import Agent, OneLook, Problem, Reading, Repositories, read_configuration
 from kas.agent_config.remote_looks import RemoteLooks
 from kas.agent_config.schema import MAX_FILE_BYTES
 from kas.clock import Clock, system_clock
@@ -168,12 +168,13 @@ class AgentConfigs:
     def look(self, repositories: Repositories, wanted: Iterable[Wanted], *, is_remote: bool) -> dict[int, Reading]:
         """What is new with these agents, whose repositories are elsewhere or not. In a thread."""
         readings: dict[int, Reading] = {}
+        seen = OneLook(repositories)
         for one in wanted:
-            repository = repositories.find(one.project, one.issuer)
+            repository = seen.find(one.project, one.issuer)
             if (repository is not None and repository.is_remote) != is_remote:
                 continue
             reading = read_configuration(
-                repositories,
+                seen,
                 one.project,
                 one.name,
                 issuer=one.issuer,

@@ -296,3 +296,15 @@ async def test_it_looks_at_once_when_it_is_woken(monkeypatch):
     await asyncio.sleep(0.01)
     assert world.allowed() == ["web/other"]
     task.cancel()
+
+
+async def test_a_repository_of_many_agents_is_asked_once_in_a_look():
+    world = World({PATH: GOOD})
+    world.agents = [Agent(n, "infra/agents", "demo") for n in range(1, 51)]
+    await world.configs.refresh()
+    assert world.repo.heads == 1
+    assert all(world.configs.get(agent) is not None for agent in world.agents)
+    world.repo.down = "no such folder"
+    await world.configs.refresh()
+    assert world.repo.heads == 2
+    assert world.configs.broken == 50
