@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kas.access.caller import Caller
 from kas.access.grants import Access, Grant
-from kas.errors import AccessDenied, KasError, Unauthenticated
+from kas.errors import AccessDenied, JobIsOver, KasError, Unauthenticated
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, Framing
@@ -68,7 +68,7 @@ class CarriedRequest:
         reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
         outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
         reason = ""
-        if isinstance(error, Unauthenticated):
+        if isinstance(error, Unauthenticated) and not isinstance(error, JobIsOver):
             self.door.limits.wrong_token(self.connection.peer)
         elif isinstance(error, AccessDenied):
             reason = error.why

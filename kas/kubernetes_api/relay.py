@@ -95,7 +95,7 @@ class Relay(CarriedRequest):
         limits = self.door.limits
         try:
             try:
-                await turns.wait(judged.grant.caller.project, limits.settings.wait_s)
+                await turns.wait((judged.grant.caller.issuer, judged.grant.caller.project), limits.settings.wait_s)
             except TooManyRequests:
                 self.door.metrics.limits.busy.value += 1
                 raise

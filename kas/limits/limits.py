@@ -157,7 +157,8 @@ class Limits:
             turns = self._turns[agent_id] = Turns(settings.max_in_flight, settings.max_waiting, self._weight)
         return turns
 
-    def _weight(self, project: str) -> float:
+    def _weight(self, key: Hashable) -> float:
+        project = str(key[1]) if isinstance(key, tuple) else str(key)
         return next((weight for pattern, weight in self.settings.weights if matches(pattern, project)), 1.0)
 
 

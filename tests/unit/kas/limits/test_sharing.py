@@ -14,7 +14,7 @@ from kas.limits.sharing import Turns
 
 
 def turns(max_in_flight: int = 1, max_waiting: int = 1000, **weights: float) -> Turns:
-    return Turns(max_in_flight, max_waiting, lambda project: weights.get(project, 1.0))
+    return Turns(max_in_flight, max_waiting, lambda project: weights.get(str(project), 1.0))
 
 
 async def settle() -> None:
@@ -154,3 +154,52 @@ def test_no_schedule_admits_too_many_or_forgets_anybody(steps):
         assert shared.is_idle
 
     asyncio.run(play())
+
+
+async def test_waiters_that_went_away_cost_their_project_nothing_and_leave_nothing_while_others_wait():
+    shared = turns()
+    assert shared.take()
+    got: list[str] = []
+
+    async def one(project: str) -> None:
+        await shared.wait(project, 60)
+        got.append(project)
+
+    busy = [asyncio.create_task(one("busy")) for _ in range(20)]
+    await settle()
+    for _ in range(500):
+        gone = asyncio.create_task(shared.wait("unlucky", 60))
+        await settle()
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+    assert len(shared._heap) + len(shared._finish) < 100
+    last = asyncio.create_task(one("unlucky"))
+    await settle()
+    for _ in range(22):
+        shared.leave()
+        await settle()
+    await asyncio.gather(*busy, last)
+    assert got.index("unlucky") <= 2
+    assert shared.is_idle
+
+
+async def test_projects_that_pass_by_starve_nobody_and_are_forgotten(monkeypatch):
+    monkeypatch.setattr("kas.limits.sharing.MAX_REMEMBERED", 50)
+    shared = turns(a=0.0001)
+    assert shared.take()
+    slow = [asyncio.create_task(shared.wait("a", 60)) for _ in range(2)]
+    await settle()
+    passing = [asyncio.create_task(shared.wait(f"p{number}", 60)) for number in range(1000)]
+    await settle()
+    shared.leave()
+    await settle()
+    assert slow[0].done()
+    for _ in range(990):
+        shared.leave()
+        await settle()
+    assert not slow[1].done()  # its weight is small, and others wait
+    assert len(shared._heap) + len(shared._finish) < 300
+    while not shared.is_idle:
+        shared.leave()
+        await settle()
+    await asyncio.gather(*slow, *passing)
