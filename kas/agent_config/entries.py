@@ -76,5 +76,17 @@ class AgentConfig:
         named = sum(len(entries) for source in (self.projects, self.groups) for entries in source.values())
         return named + len(self.instance)
 
+    @property
+    def has_system_identities(self) -> bool:
+        """Whether an entry acts as a user or in a group of Kubernetes' own, whose names begin with ``system:``."""
+        named = [*self.projects.values(), *self.groups.values(), self.instance]
+        return any(
+            name.startswith("system:")
+            for entries in named
+            for entry in entries
+            if isinstance(entry.access_as, Impersonate)
+            for name in (entry.access_as.user, *entry.access_as.groups)
+        )
+
 
 EMPTY = AgentConfig()  # no file: the agent's own project has access, nobody else

@@ -5,6 +5,7 @@ The server does this when a commit is new, in a thread; ``kas agent show`` does 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from kas.agent_config.parsing import Parser
 from kas.agent_config.repositories import Repository, RepositoryProblem
 from kas.agent_config.schema import MAX_FILE_BYTES
 from kas.located_yaml import Mistake, MistakesInFile
+from kastunnel.toolkit.logs import fields
+
+log = logging.getLogger(__name__)
 
 
 class Agent(Protocol):
@@ -101,7 +105,8 @@ class Problem:
     """Why the newest configuration of an agent is not in force. Two are equal if nothing new can be said."""
 
     reason: str  # one line per mistake, each ``file:line:column: path: what was expected``, or what is wrong with the repository
-    mistakes: tuple[Mistake, ...] = ()  # empty: the repository is at fault, not the file
+    mistakes: tuple[Mistake, ...] = ()  # the first ones; empty: the repository is at fault, not the file
+    count: int = 0  # of mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +158,10 @@ def read_configuration(
     except RepositoryProblem as error:
         return Reading(repository.where, path, commit, problem=Problem(str(error)))
     except MistakesInFile as error:
-        return Reading(repository.where, path, commit, True, problem=Problem(str(error), error.mistakes))
+        return Reading(repository.where, path, commit, True, problem=Problem(str(error), error.mistakes, error.count))
+    except Exception as error:
+        log.exception("a configuration could not be read", extra=fields(project=project, agent=agent_name))
+        kind = type(error).__name__
+        said = f"{repository.where}: it cannot be read ({kind}): look for damage with `git fsck`, or in kas's log"
+        return Reading(repository.where, path, commit, problem=Problem(said))
     return Reading(repository.where, path, commit, text is not None, config)

@@ -10,6 +10,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kas.agent_config.reading import Agent, Reading, Repositories
@@ -51,7 +53,7 @@ class Looker(Protocol):
 class _Turn:
     """One repository: when it is looked at next, and whether it is being looked at."""
 
-    __slots__ = ("failures", "is_running", "is_wanted_again", "last", "next")
+    __slots__ = ("failures", "has_ended", "is_running", "is_wanted_again", "last", "next")
 
     def __init__(self) -> None:
         self.next = 0.0
@@ -59,6 +61,7 @@ class _Turn:
         self.failures = 0
         self.is_running = False
         self.is_wanted_again = False
+        self.has_ended = False  # once at least
 
 
 class RemoteLooks:
@@ -69,7 +72,10 @@ class RemoteLooks:
         self._rng = rng
         self._turns: dict[Key, _Turn] = {}
         self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
         self._places = asyncio.Semaphore(MAX_LOOKS)
+        # Not the loop's own threads, which everybody shares: machines that do not answer would hold them all.
+        self._threads = ThreadPoolExecutor(MAX_LOOKS, thread_name_prefix="repository")
 
     def wake(self, issuer: str | None = None, project: str | None = None) -> None:
         """Look at one repository soon, or at all."""
@@ -85,8 +91,14 @@ class RemoteLooks:
             for key in self._keys():
                 group.create_task(self._look(key))
 
+    async def first(self) -> None:
+        """Wait until ``run`` has looked at every one once, with whatever outcome."""
+        while not all(self._turns[key].has_ended for key in self._keys()):
+            self._ended.clear()
+            await self._ended.wait()
+
     async def run(self) -> None:
-        """For ever."""
+        """For ever. Cancelled, looks that are running end by themselves, and nothing comes of them."""
         loop = asyncio.get_running_loop()
         tasks = TaskOwner("remote repositories")
         try:
@@ -107,6 +119,7 @@ class RemoteLooks:
                     pass
         finally:
             await tasks.close()
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _keys(self) -> list[Key]:
         """Those that agents need now; others are forgotten."""
@@ -126,7 +139,8 @@ class RemoteLooks:
                 repositories = self._looker.repositories
                 wanted = [one for one in self._looker.wanted() if (one.issuer, one.project) == key]
                 agents = {agent.id: agent for agent in self._looker.agents()}
-                readings = await asyncio.to_thread(self._looker.look, repositories, wanted, is_remote=True)
+                look = partial(self._looker.look, repositories, wanted, is_remote=True)
+                readings = await loop.run_in_executor(self._threads, look)
                 self._looker.take(repositories, agents, readings)
             failed = any(reading.problem is not None and not reading.problem.mistakes for reading in readings.values())
             turn.failures = turn.failures + 1 if failed else 0
@@ -136,6 +150,7 @@ class RemoteLooks:
         except Exception:  # a bug in one adapter must not stop all others
             log.exception("a repository could not be looked at", extra=fields(project=key[1], issuer=key[0]))
         finally:
-            turn.is_running = False
+            turn.is_running, turn.has_ended = False, True
+            self._ended.set()
             turn.next = turn.last + (COALESCED_S if turn.is_wanted_again else poll_s * self._rng.uniform(0.8, 1.0))
             self._woken.set()

@@ -214,20 +214,25 @@ def read_agent_config(
     return AgentConfig(
         projects=_by_id(_entries(access.projects, "projects", located)),
         groups=_by_id(_entries(access.groups, "groups", located)),
-        instance=tuple(_entry(one, ("ci_access", "instance"), located) for one in _given(access.instance)),
+        instance=tuple(_instance(access, located)),
         notices=tuple(_notices(file)),
     )
 
 
 def _entries(items: Sequence[ProjectEntry | GroupEntry], source: str, located: Located) -> Iterator[Entry]:
     for index, item in enumerate(items):
-        yield _entry(item, ("ci_access", source, index), located)
+        place = located.values["ci_access", source, index]
+        yield _entry(item, f"ci_access.{source}[{index}], line {place.line}")
 
 
-def _entry(item: _FileEntry, place: located_yaml.Path, located: Located) -> Entry:
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+def _instance(access: CiAccess, located: Located) -> Iterator[Entry]:
+    for one in _given(access.instance):
+        yield _entry(one, f"ci_access.instance, line {located.values['ci_access', 'instance'].line}")
+
+
+def _entry(item: _FileEntry, where: str) -> Entry:
     return Entry(
-        where=f"{name}, line {located.values[place].line}",
+        where=where,
         id=item.path,
         access_as=_access_as(item.access_as),
         default_namespace=item.default_namespace,

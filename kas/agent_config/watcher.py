@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
 
 
 class AgentConfigs:
-    """The configurations of all agents. ``refresh`` once before the doors open, then keep ``run`` running.
+    """The configurations of all agents. ``refresh_local`` once before the doors open, then keep ``run`` running.
 
     Not thread-safe; reads and parses in a thread of its own choosing, one at a time.
     """
@@ -74,6 +74,7 @@ class AgentConfigs:
         self._rng = rng or random.Random()  # noqa: S311 - only spreads polls in time
         self._status: dict[int, ConfigStatus] = {}
         self._seen: dict[int, str] = {}  # the commit that was looked at last, good or bad
+        self._told: dict[int, tuple[str, str]] = {}  # what was shown at the commit that was looked at last
         self._listeners: list[Callable[[int], None]] = []
         self._woken = asyncio.Event()
         self._parser = Parser()
@@ -110,11 +111,24 @@ class AgentConfigs:
 
     def reconfigure(self, repositories: Repositories, *, poll_s: float, allow_system_identities: bool) -> None:
         """Other settings from now on: everything is read anew, soon."""
+        if self._allow_system_identities and not allow_system_identities:
+            self._close_system_identities()
         self._repositories = repositories
         self._poll_s = poll_s
         self._allow_system_identities = allow_system_identities
         self._seen.clear()
         self.wake()
+
+    def _close_system_identities(self) -> None:
+        """They will be refused when they are read anew, and a refused file leaves the last good one in force: not these."""
+        for agent_id, status in list(self._status.items()):
+            if status.config is not None and status.config.has_system_identities:
+                self._close(agent_id)
+
+    def _close(self, agent_id: int) -> None:
+        self._status[agent_id] = replace(self._status[agent_id], config=None)
+        for changed in self._listeners:
+            changed(agent_id)
 
     async def run(self) -> None:
         """Look at the repositories for ever: those here each ``poll_s`` or a little earlier, those elsewhere each as its entry says."""
@@ -138,6 +152,10 @@ class AgentConfigs:
         """Look at all repositories once. Cancelled, nothing has changed."""
         await self.refresh_local()
         await self._remote.refresh()
+
+    async def looked(self) -> None:
+        """Wait until ``run`` has looked at every repository elsewhere once, with whatever outcome."""
+        await self._remote.first()
 
     async def refresh_local(self) -> None:
         """Look at the repositories on this machine once. Cancelled, nothing has changed."""
@@ -185,10 +203,16 @@ class AgentConfigs:
             )
             if reading is not None:
                 readings[one.agent_id] = reading
-                if is_remote and reading.commit and (reading.config is not None or reading.problem is not None):
-                    mistake = "" if reading.problem is None else reading.problem.reason.partition("\n")[0]
-                    repositories.tell(one.project, one.issuer, one.name, reading.commit, mistake)
+                if is_remote and reading.commit:
+                    self._tell(repositories, one, reading)
         return readings
+
+    def _tell(self, repositories: Repositories, one: Wanted, reading: Reading) -> None:
+        """Show it at the commit, once: a commit whose file cannot be read is looked at again and again."""
+        mistake = "" if reading.problem is None else reading.problem.reason.partition("\n")[0]
+        if self._told.get(one.agent_id) != (reading.commit, mistake):
+            self._told[one.agent_id] = (reading.commit, mistake)
+            repositories.tell(one.project, one.issuer, one.name, reading.commit, mistake)
 
     def take(self, repositories: Repositories, agents: Mapping[int, Agent], readings: Mapping[int, Reading]) -> None:
         """Put what was read in force; nothing if there are other settings meanwhile (then everything is looked at anew)."""
@@ -203,9 +227,15 @@ class AgentConfigs:
         for agent_id in self._status.keys() - set(living):
             del self._status[agent_id]
             self._seen.pop(agent_id, None)
+            self._told.pop(agent_id, None)
 
     def _take(self, agent: Agent, reading: Reading) -> None:
-        before = self._status.get(agent.id) or ConfigStatus(reading.repository, reading.path, None)
+        before = self._status.get(agent.id)
+        if before is None or before.repository != reading.repository:
+            # What another repository says is not the last good one of this: it ends even where this cannot be read.
+            if before is not None and before.config is not None and reading.problem is not None:
+                self._close(agent.id)
+            before = ConfigStatus(reading.repository, reading.path, None)
         if reading.problem is not None:
             if reading.problem.mistakes:
                 self._seen[agent.id] = reading.commit
@@ -246,7 +276,7 @@ class AgentConfigs:
             agent=agent.name,
             project=agent.project,
             commit=reading.commit,
-            count=len(problem.mistakes),
+            count=problem.count,
             file=first.source,
             line=first.position.line,
             column=first.position.column,

@@ -6,8 +6,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
+
+from tests.support.raw_server import serving
 
 Answer = Callable[["Call"], Awaitable[None]]
 
@@ -87,11 +90,8 @@ class FakeApiServer:
         self.cancelled = asyncio.Event()  # a client went away, in whatever way
         self._tls = tls
         self._happened = asyncio.Event()
-        self._handlers: set[asyncio.Task[None]] = set()
-
-    @property
-    def port(self) -> int:
-        return int(self._server.sockets[0].getsockname()[1])
+        self._running = AsyncExitStack()
+        self.port = 0
 
     @property
     def heads(self) -> list[bytes]:
@@ -112,22 +112,15 @@ class FakeApiServer:
                 await self._happened.wait()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
+        self.port = await self._running.enter_async_context(serving(self._serve, self._tls))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
-        for task in list(self._handlers):
-            task.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        await self._running.aclose()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open_connections += 1
         number = self.connections
@@ -138,10 +131,7 @@ class FakeApiServer:
                 self.calls.append(call)
                 self._happened.set()
                 await self.answer(call)
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
-            pass
         finally:
             self.open_connections -= 1
             self._happened.set()
             self.cancelled.set()
-            writer.transport.abort()

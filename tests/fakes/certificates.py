@@ -29,14 +29,19 @@ class Authority:
         self.ca = directory / f"{name.replace(' ', '-')}.pem"
         self.ca.write_bytes(self.pem)
 
-    def issue(self, name: str, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    def issue(
+        self, name: str, address: str = "127.0.0.1", *, ends_in: timedelta = timedelta(days=30)
+    ) -> tuple[Path, Path]:
         """A certificate for ``name`` and ``address``, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address(address))])
-        certificate = self._builder(subject, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+        certificate = (
+            self._builder(subject, key, ends_in).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+        )
         files = self._directory / f"{name}.crt", self._directory / f"{name}.key"
         files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        files[1].touch(0o600)
         files[1].write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -59,14 +64,17 @@ class Authority:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, ends_in: timedelta = timedelta(days=30)
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
+        begins = now if ends_in > timedelta() else now + ends_in
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(begins - timedelta(minutes=5))
+            .not_valid_after(now + ends_in)
         )

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import jwt
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.fakes.certificates import Authority
@@ -45,6 +46,20 @@ def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: bytes = 
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
 
+class _Connection(RequestHandler):
+    """One that is remembered."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, server: web.Server, made: list[asyncio.Transport], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, access_log=None)
+        self._made = made
+
+    def connection_made(self, transport: Any) -> None:
+        self._made.append(transport)
+        super().connection_made(transport)
+
+
 class Forge:
     """``async with`` it. ``answers``: path to what is answered, a value for JSON or a function of the request.
 
@@ -63,17 +78,27 @@ class Forge:
         self.retry_after: int | None = None
         self.fallback: Answer | None = None  # for every path without an answer
         self.url = ""
+        self._transports: list[asyncio.Transport] = []
 
     async def __aenter__(self) -> Self:
-        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.authority.server_context("localhost"))
-        await site.start()
-        self.url = f"https://localhost:{self._runner.addresses[0][1]}"
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(self._answer)
+        self._listening = await loop.create_server(
+            lambda: _Connection(self._server, self._transports, loop),
+            "127.0.0.1",
+            0,
+            ssl=self.authority.server_context("localhost"),
+        )
+        self.url = f"https://localhost:{self._listening.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        self._listening.close()
+        await self._server.shutdown(0.1)
+        # A client that went away in the midst of an answer says no goodbye in TLS, which would be waited for after the loop's end.
+        for transport in self._transports:
+            transport.abort()
+        await asyncio.sleep(0)
 
     async def _answer(self, request: Any) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path_qs}")

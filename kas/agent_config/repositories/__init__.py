@@ -11,12 +11,16 @@ class RepositoryProblem(KasError):
     """The configuration repository cannot be read."""  # the message says why, for the operator
 
 
+class DamagedRepository(RepositoryProblem):
+    """What is on this machine's disk is not a repository, or not a whole one."""
+
+
 class Repository(Protocol):
     """One project's repository. Both methods block: they are called in a thread, by one thread at a time."""
 
     @property
     def where(self) -> str:
-        """For people: the path or address, without secrets."""
+        """For people: the path or address, without secrets, and the ref where one is named. Another one is another source."""
 
     @property
     def is_remote(self) -> bool:
@@ -27,3 +31,8 @@ class Repository(Protocol):
 
     def read(self, commit: str, path: str, max_bytes: int) -> bytes | None:
         """The file at ``path`` in ``commit``; None: there is none. Raises RepositoryProblem, also for one over ``max_bytes``."""
+
+
+def at_ref(where: str, ref: str | None) -> str:
+    """A path or address, and the ref where one is named."""
+    return where if ref is None else f"{where} ({ref})"

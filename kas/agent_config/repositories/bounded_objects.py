@@ -15,6 +15,8 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID, hex_to_sha
 from dulwich.pack import load_pack_index
 
+from kas.agent_config.repositories.git_numbers import distance, number
+
 _OFS_DELTA, _REF_DELTA = 6, 7
 _MAX_CHAIN = 4096  # git makes chains of 50; dulwich reads longer ones, in a loop
 _HEADER_BYTES = 4096  # type, size, base, and enough compressed bytes for the two sizes in a delta
@@ -61,39 +63,20 @@ def _chain(pack: BinaryIO, index: Any, offset: int, name_length: int) -> Iterato
         pack.seek(offset)
         head = pack.read(_HEADER_BYTES)
         kind = head[0] >> 4 & 7
-        size, at = _number(head, 0, first_bits=4)
+        size, at = number(head, 0, first_bits=4)
         yield size
         if kind == _OFS_DELTA:
-            distance, at = _distance(head, at)
-            base = offset - distance
+            back, at = distance(head, at)
+            base = offset - back
         elif kind == _REF_DELTA:
             name, at = head[at : at + name_length], at + name_length
             base = index.object_offset(name)  # a pack on disk has its bases in itself
         else:
             return
         sizes = zlib.decompressobj().decompress(head[at:], 20)
-        base_size, end = _number(sizes, 0)
-        result_size, _ = _number(sizes, end)
+        base_size, end = number(sizes, 0)
+        result_size, _ = number(sizes, end)
         yield base_size
         yield result_size
         offset = base
     raise ValueError("a chain of deltas without an end")
-
-
-def _number(text: bytes, at: int, first_bits: int = 7) -> tuple[int, int]:
-    """A number of 7 bits a byte, the lowest first (4 in the first byte of an entry), and where it ends."""
-    value, shift = text[at] & ((1 << first_bits) - 1), first_bits
-    while text[at] & 0x80:
-        at += 1
-        value |= (text[at] & 0x7F) << shift
-        shift += 7
-    return value, at + 1
-
-
-def _distance(text: bytes, at: int) -> tuple[int, int]:
-    """How far back the base of an offset delta lies: the highest bits first, each step counted from one."""
-    value = text[at] & 0x7F
-    while text[at] & 0x80:
-        at += 1
-        value = (value + 1) << 7 | (text[at] & 0x7F)
-    return value, at + 1

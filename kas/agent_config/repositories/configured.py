@@ -30,7 +30,7 @@ class ConfiguredRepositories:
         self._outbound = outbound
         self._cache = cache
         self._local = LocalRepositories([one for one in settings if one.root is not None or one.path is not None])
-        self._remote: dict[tuple[str, str], Repository] = {}
+        self._remote: dict[tuple[str, str], ForgeRepository | GitRemote] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tokens = {id(one): _secret(one.token_file, "token_file") for one in settings}
         self._hooks = [
@@ -70,23 +70,32 @@ class ConfiguredRepositories:
                     "commit status was not written", extra=fields(project=project, commit=commit, error=str(error))
                 )
 
+    def close(self) -> None:
+        """Give up what is being asked elsewhere; those who wait are told so. From any thread."""
+        for repository in list(self._remote.values()):
+            repository.close()
+
     def pushed(self, kind: str, headers: dict[str, str], body: bytes) -> tuple[str, str] | None:
         """Issuer and project of a push that a forge tells of, both empty for another event. None: nobody whom we know says this."""
+        is_proven = False
         for one, secret in self._hooks:
             if one.forge != kind or secret is None:
                 continue
             project = pushed_project(kind, headers, body, secret)
-            if project is not None:
-                return (one.issuer, project) if matches_any(one.projects, project) else ("", "")
-        return None
+            if project is None:
+                continue
+            is_proven = True
+            if matches_any(one.projects, project):
+                return one.issuer, project
+        return ("", "") if is_proven else None
 
-    def _remote_of(self, one: ConfigurationRepository, project: str) -> Repository:
+    def _remote_of(self, one: ConfigurationRepository, project: str) -> ForgeRepository | GitRemote:
         found = self._remote.get((one.issuer, project))
         if found is None:
             found = self._remote[one.issuer, project] = self._made(one, project)
         return found
 
-    def _made(self, one: ConfigurationRepository, project: str) -> Repository:
+    def _made(self, one: ConfigurationRepository, project: str) -> ForgeRepository | GitRemote:
         token = self._tokens[id(one)]
         if one.forge is not None and one.url is not None:
             loop = self._loop or asyncio.get_event_loop()

@@ -7,11 +7,12 @@ import hmac
 import json
 import ssl
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
 from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from kas.agent_config.repositories import RepositoryProblem
+from kas.agent_config.repositories import RepositoryProblem, at_ref
 from kas.outbound import Outbound, PeerUnavailable, Reply, read_json
 
 LIMIT_S = 10.0
@@ -110,7 +111,9 @@ class ForgeRepository:
         self._loop = loop
         self._etag = ""  # of the newest commit: an answer "not modified" costs the forge, and our quota there, nothing
         self._commit = ""
-        self.where = f"{api_url.rstrip('/')}/{project}"
+        self._asked: set[Future[Reply]] = set()
+        self._is_closed = False
+        self.where = at_ref(f"{api_url.rstrip('/')}/{project}", ref)
 
     def __repr__(self) -> str:
         return f"<ForgeRepository {self.where}>"
@@ -150,6 +153,12 @@ class ForgeRepository:
             )
         return reply.body
 
+    def close(self) -> None:
+        """Give up what is being asked and ask nothing more; who waits is told so. From any thread."""
+        self._is_closed = True
+        for asked in list(self._asked):
+            asked.cancel()
+
     def tell(self, commit: str, name: str, mistake: str) -> None:
         """Show at the commit whether its configuration is in force; ``mistake`` is empty where it is. Raises RepositoryProblem."""
         good, bad = self._api.verdicts
@@ -170,6 +179,8 @@ class ForgeRepository:
     def _ask(
         self, method: str, path: str, headers: Mapping[str, str], *, body: bytes | None = None, max_bytes: int = 1 << 20
     ) -> Reply:
+        if self._is_closed:
+            raise RepositoryProblem(f"{self.where}: the question was given up")
         asking = self._outbound.ask(
             method,
             f"{self._url}{path}",
@@ -179,12 +190,18 @@ class ForgeRepository:
             timeout_s=LIMIT_S,
             tls=self._tls,
         )
+        asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
+        self._asked.add(asked)
         try:
-            return asyncio.run_coroutine_threadsafe(asking, self._loop).result(LIMIT_S + 1)
+            return asked.result(LIMIT_S + 1)
+        except CancelledError:
+            raise RepositoryProblem(f"{self.where}: the question was given up") from None
         except PeerUnavailable as error:
             raise RepositoryProblem(f"{self.where}: {error}") from error
         except TimeoutError:
             raise RepositoryProblem(f"{self.where}: no answer within {LIMIT_S:g} s") from None
+        finally:
+            self._asked.discard(asked)
 
 
 _MEANING = {
@@ -201,12 +218,12 @@ def pushed_project(kind: str, headers: Mapping[str, str], body: bytes, secret: s
     Names of ``headers`` are in lower case. Of the body nothing but the project's name is used, for a look at its repository.
     """
     api = APIS[kind]
-    proof = headers.get(api.signature, "")
+    proof = headers.get(api.signature, "").encode("utf-8", "surrogateescape")
     if kind == "gitlab":
-        is_proven = hmac.compare_digest(proof.encode(), secret.encode())
+        is_proven = hmac.compare_digest(proof, secret.encode())
     else:
         expected = hmac.digest(secret.encode(), body, sha256).hex()
-        is_proven = hmac.compare_digest(proof.removeprefix("sha256=").encode(), expected.encode())
+        is_proven = hmac.compare_digest(proof.removeprefix(b"sha256="), expected.encode())
     if not is_proven:
         return None
     name, push = api.event

@@ -15,7 +15,7 @@ from dulwich.pack import PackFileDisappeared, UnresolvedDeltas
 from dulwich.refs import SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
-from kas.agent_config.repositories import RepositoryProblem
+from kas.agent_config.repositories import DamagedRepository, RepositoryProblem, at_ref
 from kas.agent_config.repositories.bounded_objects import largest_part
 from kas.names import check_project
 
@@ -44,6 +44,7 @@ class LocalRepository:
     def __init__(self, path: Path, ref: str | None = None) -> None:
         """``ref``: a branch, or a full name that begins with ``refs/``; without it HEAD, the default branch."""
         self._path = path
+        self.where = at_ref(str(path), ref)
         self._ref = b"HEAD" if ref is None else (ref if ref.startswith("refs/") else f"refs/heads/{ref}").encode()
         self._refs: Any = (
             None  # kept: it reads files anew each time, and opening a repository costs seven times as much
@@ -51,11 +52,6 @@ class LocalRepository:
 
     def __repr__(self) -> str:
         return f"<LocalRepository {self.where}>"
-
-    @property
-    def where(self) -> str:
-        """The path."""
-        return str(self._path)
 
     @property
     def exists(self) -> bool:
@@ -73,6 +69,11 @@ class LocalRepository:
             branch = names[-1].decode(errors="replace")
             raise RepositoryProblem(f"{self.where}: {branch} has no commit: push one, or name the branch with `ref`")
         return str(commit.decode("ascii"))
+
+    def has(self, commit: str) -> bool:
+        """Whether the commit is there; what it holds may not be. Raises RepositoryProblem."""
+        with self._problems(), self._open() as repo:
+            return ObjectID(commit.encode("ascii")) in repo.object_store
 
     def read(self, commit: str, path: str, max_bytes: int) -> bytes | None:
         """See Repository. Links and submodules on the way are refused: what they lead to is not what was reviewed."""
@@ -132,7 +133,7 @@ class LocalRepository:
             self._refs = None
             exists = self._path.exists()
             reason = "this is not a git repository" if exists else "there is no such folder"
-            raise RepositoryProblem(f"{self.where}: {reason}") from None
+            raise DamagedRepository(f"{self.where}: {reason}") from None
         except (OSError, SymrefLoop) as error:
             self._refs = None
             raise RepositoryProblem(f"{self.where}: cannot be read: {error}") from error
@@ -141,7 +142,7 @@ class LocalRepository:
         except _DAMAGE as error:
             self._refs = None
             reason = f"the repository is damaged or incomplete ({type(error).__name__})"
-            raise RepositoryProblem(f"{self.where}: {reason}") from error
+            raise DamagedRepository(f"{self.where}: {reason}") from error
 
 
 _HEADER_ROOM = 64  # "blob 131072\0" in front of a loose object's content

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
+from threading import Thread, Timer
+from typing import Any
 
 import pytest
 
 from kas.agent_config import parsing
 from kas.agent_config.parsing import LARGE_BYTES, Parser
+from kas.agent_config.repositories import RepositoryProblem
 from kas.located_yaml import MistakesInFile
 
 LIMIT = 1024 * 1024
@@ -77,19 +82,70 @@ async def test_requests_go_on_while_a_large_file_is_read(parser):
     assert longest < took / 2  # a thread would hold the loop for nearly all of it
 
 
-def test_a_file_that_takes_too_long_is_a_mistake_and_the_next_one_is_read(parser, monkeypatch):
+def test_many_mistakes_are_counted_and_the_first_ones_are_told(parser):
+    with pytest.raises(MistakesInFile) as caught:
+        read(parser, entries(0) + b"    - ib: group/project\n" * 3000)
+    assert (len(caught.value.mistakes), caught.value.count) == (20, 6000)
+    assert str(caught.value).endswith("and 5980 more")
+
+
+def test_a_file_that_takes_too_long_is_tried_again_and_then_its_own_fault(parser, monkeypatch):
     monkeypatch.setattr(parsing, "LIMIT_S", 0.0)
-    with pytest.raises(MistakesInFile, match="takes longer than 0 s"):
+    for _ in range(3):
+        with pytest.raises(RepositoryProblem, match="took longer than 0 s; it is tried again"):
+            read(parser, entries(2000))
+    with pytest.raises(MistakesInFile, match="make it smaller"):
         read(parser, entries(2000))
     monkeypatch.setattr(parsing, "LIMIT_S", 20.0)
     assert read(parser, entries(1000)).entries == 1000
 
 
-def test_a_process_that_dies_is_a_mistake_and_the_next_one_is_read(parser):
+def test_a_process_that_dies_is_not_the_files_fault(parser):
     read(parser, entries(1000))
     assert parser._pool is not None
     for process in parser._pool._processes.values():
         process.kill()
-    with pytest.raises(MistakesInFile, match="needs more memory"):
+    with pytest.raises(RepositoryProblem, match="ended before it was done"):
         read(parser, entries(1000))
     assert read(parser, entries(1000)).entries == 1000
+
+
+def test_files_that_wait_for_another_one_are_read_after_it(parser, monkeypatch):
+    """The other one fails: they neither end with it nor have its time counted as theirs."""
+    monkeypatch.setattr(parsing, "LIMIT_S", 3.0)
+    slow = entries(5000)
+    outcomes: dict[str, Any] = {}
+
+    def ask(name: str, text: bytes) -> None:
+        try:
+            outcomes[name] = read(parser, text).entries
+        except Exception as error:
+            outcomes[name] = type(error)
+
+    read(parser, entries(1000))
+    assert parser._pool is not None
+    (process,) = parser._pool._processes.values()
+    os.kill(process.pid, signal.SIGSTOP)
+    threads = [Thread(target=ask, args=("stuck", slow))]
+    threads[0].start()
+    while not parser._turn.locked():
+        time.sleep(0.001)
+    threads += [Thread(target=ask, args=(str(n), entries(1000 + n))) for n in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == {"stuck": RepositoryProblem, "0": 1000, "1": 1001, "2": 1002}
+
+
+def test_closing_in_the_midst_of_a_file_is_not_the_files_fault(parser):
+    read(parser, entries(1000))
+    assert parser._pool is not None
+    (process,) = parser._pool._processes.values()
+    os.kill(process.pid, signal.SIGSTOP)
+    closing = Timer(0.1, parser.close)
+    closing.start()
+    with pytest.raises(RepositoryProblem):
+        read(parser, entries(1000))
+    closing.join()
+    assert not parser._failures

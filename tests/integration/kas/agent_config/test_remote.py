@@ -5,24 +5,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
-from dulwich import porcelain
 
-from kas.agent_config.repositories import RepositoryProblem
 from kas.agent_config.repositories.configured import ConfiguredRepositories
 from kas.agent_config.repositories.forges import pushed_project
-from kas.agent_config.repositories.git_remote import GitRemote
 from kas.agent_config.watcher import AgentConfigs
 from kas.config.repositories import ConfigurationRepository
 from kas.metrics import ConfigMetrics
@@ -105,6 +97,8 @@ class World:
             **options,
         }
         self.repositories = ConfiguredRepositories([ConfigurationRepository(**settings)], outbound, folder / "cache")
+        self.outbound = outbound
+        self.settings = settings
         self.repositories.use(asyncio.get_running_loop())
         self.configs = AgentConfigs(self.repositories, lambda: [DEMO], ConfigMetrics())
 
@@ -211,6 +205,18 @@ async def test_the_commit_shows_whether_it_is_in_force_where_that_is_wanted(tmp_
             assert "config.yaml:3:7" in world.files.told[1]["description"]
 
 
+async def test_a_file_that_cannot_be_read_is_shown_at_its_commit_once(tmp_path):
+    async with Forge(tmp_path) as forge, Outbound() as outbound:
+        world = World(forge, outbound, tmp_path, "gitlab", commit_status=True)
+        world.files.commits.append({PATH: b"#" * (2 << 20)})
+        for _ in range(3):
+            await world.configs.refresh()
+        assert [one["state"] for one in world.files.told] == ["failed"]
+        world.files.commits.append({PATH: GOOD})
+        await world.configs.refresh()
+        assert [one["state"] for one in world.files.told] == ["failed", "success"]
+
+
 # Webhooks
 
 
@@ -301,178 +307,41 @@ async def test_a_dead_repository_delays_no_other(tmp_path):
         try:
             await world.until(lambda: world.allowed() == ["web/app"])
             assert world.configs.get(slow) is None
+            world.repositories.close()  # as kas does at its end: the thread that waits is told so
+            await world.until(lambda: world.configs.status(slow.id) is not None)
+            assert "was given up" in world.configs.status(slow.id).problem.reason
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
 
-# git over https: git's own http-backend behind a small server that checks the token
-
-
-@contextmanager
-def git_server(root: Path, forge_authority: Any) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._serve()
-
-        do_POST = do_GET  # noqa: N815 - the name that the server calls
-
-        def _serve(self) -> None:
-            import base64
-
-            expected = "Basic " + base64.b64encode(f"kas:{TOKEN}".encode()).decode()
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Authorization") != expected:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", "Basic")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            path, _, query = self.path.partition("?")
-            environment = {
-                "GIT_PROJECT_ROOT": str(root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "CONTENT_LENGTH": str(len(body)),
-                "PATH": "/usr/bin:/bin",
-                "REMOTE_USER": "kas",
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": "safe.directory",
-                "GIT_CONFIG_VALUE_0": "*",
-            }
-            done = subprocess.run(
-                ["git", "http-backend"], input=body, capture_output=True, env=environment, check=False
-            )
-            head, _, answer = done.stdout.partition(b"\r\n\r\n")
-            status = 200
-            fields = []
-            for line in head.decode().splitlines():
-                name, _, value = line.partition(": ")
-                if name == "Status":
-                    status = int(value.split()[0])
-                else:
-                    fields.append((name, value))
-            self.send_response(status)
-            for name, value in fields:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = forge_authority.server_context("localhost").wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"https://localhost:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class Origin:
-    """A repository that is served, with one working copy to commit in."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = root / "infra/agents.git"
-        self.folder.mkdir(parents=True)
-        porcelain.init(self.folder, bare=False)
-
-    def commit(self, text: bytes | None) -> None:
-        file = self.folder / PATH
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if text is None:
-            porcelain.remove(self.folder, [str(file)])
-        else:
-            file.write_bytes(text)
-            porcelain.add(self.folder, [str(file)])
-        porcelain.commit(self.folder, b"c", author=AUTHOR, committer=AUTHOR)
-
-
-@pytest.fixture
-def served(tmp_path):
-    from tests.fakes.certificates import Authority
-
-    authority = Authority(tmp_path, "git CA")
-    origin = Origin(tmp_path / "root")
-    origin.commit(GOOD)
-    with git_server(tmp_path / "root", authority) as url:
-        yield origin, f"{url}/infra/agents.git", authority.ca, tmp_path / "cache"
-
-
-def remote(served: Any, **options: Any) -> GitRemote:
-    _, url, ca, cache = served
-    return GitRemote(url, cache, **{"token": TOKEN, "ca_file": ca, **options})
-
-
-def test_git_over_https_is_read_at_its_newest_commit_and_cached(served):
-    origin = served[0]
-    repository = remote(served)
-    first = repository.head()
-    assert repository.read(first, PATH, 10_000) == GOOD
-    origin.commit(OTHER)
-    second = repository.head()
-    assert second != first
-    assert repository.read(second, PATH, 10_000) == OTHER
-    assert remote(served, token="wrong").read(first, PATH, 10_000) == GOOD  # from the cache
-    origin.commit(None)
-    assert repository.read(repository.head(), PATH, 10_000) is None
-
-
-def test_no_secret_is_kept_in_the_cache(served):
-    repository = remote(served)
-    repository.read(repository.head(), PATH, 10_000)
-    for file in served[3].rglob("*"):
-        assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
-    assert served[3].stat().st_mode & 0o077 == 0 or next(served[3].iterdir()).stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"token": "not-this-one"}, "its token is refused"),
-        ({"token": None}, "its token is refused"),
-        ({"ca_file": None}, "CERTIFICATE_VERIFY_FAILED"),
-        ({"ref": "missing"}, "refs/heads/missing has no commit"),
-    ],
-)
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # dulwich leaves a refused answer unclosed
-def test_what_is_wrong_with_it_is_said_without_secrets(served, options, said):
-    with pytest.raises(RepositoryProblem) as caught:
-        remote(served, **options).head()
-    assert said in str(caught.value)
-    assert TOKEN not in str(caught.value)
-    assert "not-this-one" not in str(caught.value)
-
-
-def test_a_machine_that_does_not_answer_is_told(served):
-    with pytest.raises(RepositoryProblem, match="Connection refused"):
-        GitRemote("https://localhost:1/x.git", served[3]).head()
-
-
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed Protocol:ResourceWarning"
-)  # dulwich leaves what hung up unclosed
-def test_ssh_never_takes_a_host_on_trust(tmp_path):
-    known = tmp_path / "known"
-    known.write_text("")
-    repository = GitRemote(
-        "ssh://git@localhost:1/x.git", tmp_path / "c", key_file=tmp_path / "key", known_hosts_file=known
+async def test_what_another_repository_said_ends_where_the_new_one_cannot_be_read(world, tmp_path):
+    await world.configs.refresh()
+    assert world.allowed() == ["web/app"]
+    other = ConfigurationRepository(
+        project=PROJECT, git="https://localhost:1/x.git", issuer="forge", ca_file=world.forge.authority.ca
     )
-    with repository._client() as (client, path):
-        assert path == "/x.git"
-        assert "StrictHostKeyChecking=yes" in client.ssh_command
-        assert f"UserKnownHostsFile={known}" in client.ssh_command
-    with pytest.raises(RepositoryProblem):
-        repository.head()
+    repositories = ConfiguredRepositories([other], world.outbound, tmp_path / "cache")
+    world.configs.reconfigure(repositories, poll_s=2, allow_system_identities=False)
+    await world.configs.refresh()
+    assert world.allowed() is None
+
+
+async def test_what_another_ref_said_ends_where_the_named_one_cannot_be_read(world, tmp_path):
+    await world.configs.refresh()
+    assert world.allowed() == ["web/app"]
+    other = ConfigurationRepository(**{**world.settings, "ref": "nobranch"})
+    repositories = ConfiguredRepositories([other], world.outbound, tmp_path / "cache")
+    repositories.use(asyncio.get_running_loop())
+    world.configs.reconfigure(repositories, poll_s=2, allow_system_identities=False)
+    await world.configs.refresh()
+    assert world.allowed() is None
+
+
+async def test_the_first_look_is_waited_for_whatever_comes_of_it(world):
+    running = asyncio.create_task(world.configs.run())
+    async with asyncio.timeout(10):
+        await world.configs.looked()
+    assert world.allowed() == ["web/app"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

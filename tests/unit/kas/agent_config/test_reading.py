@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from concurrent.futures import CancelledError
+
 import pytest
 
 from kas.agent_config.entries import EMPTY
@@ -107,3 +110,26 @@ def test_a_repository_that_cannot_be_read_is_a_problem_without_mistakes() -> Non
     assert reading is not None
     assert reading.problem is not None
     assert (reading.problem.reason, reading.problem.mistakes, reading.config) == ("no such folder", (), None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        struct.error("cut"),
+        BufferError(),
+        StopIteration(),
+        UnicodeDecodeError("ascii", b"\xff", 0, 1, "x"),
+        CancelledError(),
+    ],
+)
+def test_whatever_damage_raises_is_a_problem_of_this_repository_alone(damage: Exception) -> None:
+    class Damaged(Repo):
+        def head(self) -> str:
+            raise damage
+
+    found = read_configuration(Repos(Damaged(None)), "g/p", "prod")
+    assert found is not None
+    assert found.config is None
+    assert found.problem is not None
+    assert "it cannot be read" in found.problem.reason
+    assert not found.problem.mistakes

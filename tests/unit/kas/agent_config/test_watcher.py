@@ -250,6 +250,13 @@ async def test_the_operators_word_about_system_names_is_asked_at_each_reading():
     world.configs.reconfigure(world, poll_s=2, allow_system_identities=True)
     await world.configs.refresh()
     assert world.allowed() == ["g/p"]
+    changed = []
+    world.configs.listen(changed.append)
+    world.configs.reconfigure(world, poll_s=2, allow_system_identities=False)
+    assert world.configs.get(DEMO) is None, "what is forbidden now is closed at once"
+    assert changed == [DEMO.id]
+    await world.configs.refresh()
+    assert world.configs.get(DEMO) is None
 
 
 async def test_parts_without_effect_are_named_in_the_log(caplog):

@@ -238,7 +238,7 @@ def test_a_project_is_found_by_its_own_entry_or_under_a_root(make_git, tmp_path)
     tree = make_git(tmp_path / "root/group/sub/tree", bare=False)
     found = LocalRepositories([entry(project="group/named", path=named.path, ref="x"), entry(root=tmp_path / "root")])
 
-    assert found.find("group/named").where == str(named.path)
+    assert found.find("group/named").where == f"{named.path} (x)"
     assert found.find("group/bare").where == str(bare.path)
     assert found.find("group/sub/tree").where == str(tree.path)
     assert found.find("group/bare") is found.find("group/bare")
