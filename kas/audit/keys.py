@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,6 +37,16 @@ def load_key(path: Path, folder: Path, *, may_create: bool) -> bytes:
     return key.encode()
 
 
-def instance_of(key: bytes, folder: Path) -> str:
-    """The name of the chain that this kas writes here: another machine or folder is another chain, so that no two write one."""
-    return sha256(b"\n".join((key, socket.gethostname().encode(), str(folder.resolve()).encode()))).hexdigest()[:8]
+def instance_of(key: bytes, folder: Path, state_dir: Path) -> str:
+    """The name of the chain that this kas writes here, so that no two write one: made for its state directory, and another in each folder.
+
+    Not of the host's name, which a container changes at each start. Raises ConfigurationError.
+    """
+    path = state_dir / "instance"
+    try:
+        with suppress(FileExistsError), path.open("x") as file:
+            print(secrets.token_hex(16), file=file)
+        own = path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"state_dir: {path} cannot be used: {error}") from error
+    return sha256(b"\n".join((key, own.encode(), str(folder.resolve()).encode()))).hexdigest()[:8]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kas.access.caller import Caller
 from kas.access.grants import Grant
@@ -18,21 +18,22 @@ MAX_CHARACTERS = 256
 MAX_REASON_CHARACTERS = 512
 MAX_GROUPS = 50
 KEPT = 4096
+MAX_KEPT_BYTES = 512  # of a path or client that is remembered
 
-
+Key = TypeVar("Key")
 Value = str | int | float | bool | None
 
 
 class RequestRecord(NamedTuple):
-    """What happened with one request, as the door leaves it for the writer."""
+    """What happened with one request, as the door knows it: bytes as they came, nothing decoded."""
 
     event: str  # request, upgrade_begun
     at: float  # unix seconds
     request_id: str
     peer: str
-    method: str
-    path: str  # without query
-    client: str
+    method: bytes
+    path: bytes  # without query
+    client: bytes  # User-Agent
     agent_id: int
     caller: Caller | None
     grant: Grant | None
@@ -58,48 +59,57 @@ class EventRecord(NamedTuple):
 
 
 class Renderer:
-    """Makes JSON fields of records. One for each writer: it remembers."""
+    """Makes JSON fields of records. One for each thread that makes some: it remembers."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[Any, str]] = (
-            OrderedDict()
-        )  # by id; the object is kept so that its id stays its own
-
-        self._did: dict[tuple[str, str, str], str] = {}
+        # By id; the object is kept so that its id stays its own.
+        self._kept: OrderedDict[int, tuple[Any, str]] = OrderedDict()
+        self._did: dict[tuple[bytes, bytes, str, str], str] = {}
+        self._clients: dict[bytes, str] = {}
         self._second = -1
         self._said_second = ""
 
     def fields(self, record: RequestRecord | EventRecord) -> str:
         """``"time":…`` and what follows."""
-        head = f'"time":"{self._time(record.at)}","event":"{record.event}"'
         if isinstance(record, EventRecord):
-            return head + "".join(f",{_text(name)}:{_value(value)}" for name, value in record.values.items())
-        return head + self._request(record)
+            values = "".join(f",{_text(name)}:{_value(value)}" for name, value in record.values.items())
+            return f'"time":"{self._time(record.at)}","event":"{record.event}"{values}'
+        return self._request(record)
 
     def _request(self, r: RequestRecord) -> str:
         who = "" if r.caller is None else self._remembered(r.caller, _caller)
         as_whom = "" if r.grant is None else self._remembered(r.grant, _grant)
         if not as_whom and r.denied_agent:
             as_whom = f',"agent":{_text(r.denied_agent)},"rule":{_text(r.denied_rule)}'
-        said = f',"request_id":"{r.request_id}","peer":"{r.peer}","agent_id":{r.agent_id}{who}{as_whom}{self._what(r)}'
-        end = f',"outcome":"{r.outcome}","status":{r.status},"bytes_to_cluster":{r.bytes_to_cluster}'
-        end += f',"bytes_from_cluster":{r.bytes_from_cluster},"duration_ms":{r.duration_s * 1000:.1f}'
+        end = f',"client":{self._client(r.client)}' if r.client else ""
         if r.reason:
             end += f',"reason":{_text(r.reason, MAX_REASON_CHARACTERS)}'
         if r.code:
             end += f',"code":{_text(r.code)}'
         if r.hop:
             end += f',"hop":{_text(r.hop)}'
-        return said + end + (f',"client":{_text(r.client)}' if r.client else "")
+        return (  # one piece: this is most of what the audit log costs a request
+            f'"time":"{self._time(r.at)}","event":"{r.event}","request_id":"{r.request_id}","peer":"{r.peer}"'
+            f',"agent_id":{r.agent_id}{who}{as_whom}{self._what(r)},"outcome":"{r.outcome}","status":{r.status}'
+            f',"bytes_to_cluster":{r.bytes_to_cluster},"bytes_from_cluster":{r.bytes_from_cluster}'
+            f',"duration_ms":{r.duration_s * 1000:.1f}{end}'
+        )
 
     def _what(self, r: RequestRecord) -> str:
-        """Rendered once for each method and path; the verb says what the query made of them."""
-        key = (r.method, r.path, "" if r.info is None else r.info.verb)
+        """Rendered once for each method and path; verb and name say what the query made of them."""
+        verb, name = ("", "") if r.info is None else (r.info.verb, r.info.name)
+        key = (r.method, r.path, verb, name)
         said = self._did.get(key)
         if said is None:
-            if len(self._did) >= KEPT:
-                self._did.clear()
-            said = self._did[key] = _what(r)
+            said = _what(r)
+            _keep(self._did, key, said, len(r.path) + len(name))
+        return said
+
+    def _client(self, client: bytes) -> str:
+        said = self._clients.get(client)
+        if said is None:
+            said = _text(client.decode("latin-1"))
+            _keep(self._clients, client, said, len(client))
         return said
 
     def _time(self, at: float) -> str:
@@ -116,6 +126,13 @@ class Renderer:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return kept[1]
+
+
+def _keep(kept: dict[Key, str], key: Key, said: str, size: int) -> None:
+    if size <= MAX_KEPT_BYTES:
+        if len(kept) >= KEPT:
+            kept.clear()
+        kept[key] = said
 
 
 def _caller(caller: Caller) -> str:
@@ -143,9 +160,11 @@ def _grant(grant: Grant) -> str:
 
 def _what(r: RequestRecord) -> str:
     if r.info is None or not r.info.is_resource_request:
-        return f',"method":{_text(r.method)},"path":{_text(r.path)}'
+        return f',"method":{_text(r.method.decode("latin-1"))},"path":{_text(r.path.decode("latin-1"))}'
     action = action_of(r.info)
-    said = f',"method":{_text(r.method)},"verb":{_text(action.verb)},"resource":{_text(action.resource)}'
+    said = (
+        f',"method":{_text(r.method.decode("latin-1"))},"verb":{_text(action.verb)},"resource":{_text(action.resource)}'
+    )
     if action.group:
         said += f',"api_group":{_text(action.group)}'
     if action.subresource:

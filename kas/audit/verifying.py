@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kas.audit.chain import Head, beginning, follows, is_signed, mac_of
-from kas.audit.files import LogFile, lines, listed
+from kas.audit.files import MAX_LINE_BYTES, LogFile, lines, listed
 
 
 class SignedHead(NamedTuple):
@@ -30,10 +30,14 @@ class Finding(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Of the whole log. ``records`` were read; no finding: all are what kas wrote."""
+    """Of the whole log. ``records`` were read; no finding: all are what kas wrote.
+
+    ``removed``: what is not there any more, as the log itself says: whoever kept copies can compare.
+    """
 
     records: int
     findings: tuple[Finding, ...]
+    removed: tuple[str, ...] = ()
 
 
 def verify(folder: Path, key: bytes, heads: Iterable[SignedHead]) -> Verdict:
@@ -44,12 +48,13 @@ def verify(folder: Path, key: bytes, heads: Iterable[SignedHead]) -> Verdict:
     chains: dict[str, list[LogFile]] = {instance: [] for instance in known}
     for file in listed(folder):
         chains.setdefault(file.instance, []).append(file)
-    records, findings = 0, []
+    records, findings, removed = 0, [], []
     for instance, files in sorted(chains.items()):
         chain = _ChainCheck(instance, key, known.get(instance, []))
         findings += list(chain.findings(files))[:1]  # behind the first nothing can be said
         records += chain.records
-    return Verdict(records, tuple(findings))
+        removed += chain.removed
+    return Verdict(records, tuple(findings), tuple(removed))
 
 
 class _ChainCheck:
@@ -60,6 +65,7 @@ class _ChainCheck:
         self._key = key
         self._heads = heads
         self.records = 0
+        self.removed: list[str] = []
 
     def findings(self, files: list[LogFile]) -> Iterator[Finding]:
         wanted: dict[int, str] = {}
@@ -81,6 +87,8 @@ class _ChainCheck:
         for file in files:
             for number, line in enumerate(lines(file.path), 1):
                 place = f"{file.path}:{number}"
+                if file is files[-1] and not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
+                    break  # it is being written now, or a crash left it; what is behind a signed head is missed below
                 if not follows(self._key, head.mac, line):
                     yield Finding(place, self._why(head, line))
                     return
@@ -89,6 +97,8 @@ class _ChainCheck:
                     yield Finding(place, f"record {head.seq} is another one than the head in the database says")
                     return
                 self.records += 1
+                if b'"event":"audit_removed"' in line:
+                    self._note(_read(line))
         newest = max(wanted, default=0)
         if newest > head.seq:
             where = str(files[-1].path) if files else f"chain {self._instance}"
@@ -106,6 +116,12 @@ class _ChainCheck:
                 if b'"event":"audit_removed"' in line and f'"last":{files[0].first - 1},'.encode() in line:
                     return Head(files[0].first - 1, _read(line).get("last_mac", ""))
         return None
+
+    def _note(self, said: dict[str, Any]) -> None:
+        self.removed.append(
+            f"chain {self._instance}: records {said.get('first')} to {said.get('last')} were removed at {said.get('time')}, "
+            "as audit.max_files says"
+        )
 
     def _why(self, head: Head, line: bytes) -> str:
         said = _read(line)

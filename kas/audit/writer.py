@@ -1,16 +1,21 @@
-"""Writes the log from a thread of its own. The event loop appends to a queue and never waits."""
+"""Writes the log from a thread of its own. The event loop appends to a queue and never waits.
+
+A record is rendered by who adds it: what it is made of is in the processor's caches then, and most of it was rendered before. Doing
+that in the thread cost twice as much (docs/performance.md). Chaining, writing and waiting for the disk are the thread's.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from kas.audit.chain import Chain, Head
-from kas.audit.files import GrowingFile, last_head, listed
+from kas.audit.chain import Chain
+from kas.audit.files import GrowingFile, LogFile, listed, own, tail
 from kas.audit.record import EventRecord, Renderer, RequestRecord, Value
 from kas.clock import Clock
 from kas.metrics import AuditMetrics
@@ -22,6 +27,7 @@ PAUSE_S = 0.02
 BATCH = 64  # records between two writes; a write lets the event loop have the interpreter
 SYNC_S = 1.0
 RETRY_S = 1.0
+STOP_S = 10.0
 
 
 class AuditSettings(NamedTuple):
@@ -46,12 +52,14 @@ class AuditLog:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
-        self._waiting: deque[RequestRecord | EventRecord] = deque()
+        self._waiting: deque[str] = deque()  # rendered records
         self._lost = 0  # ever; counted on the event loop's thread
         self._lost_told = 0  # of these, how many the log says; in the thread
-        self._renderer = Renderer()
+        self._renderer = Renderer()  # of who adds
+        self._own_renderer = Renderer()  # of the thread
         self._chain = Chain(key, instance)
         self._file: GrowingFile | None = None
+        self._files: list[LogFile] = []  # of this chain, the open one last
         self._opened_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -65,7 +73,7 @@ class AuditLog:
             self._lost += 1
             self._metrics.lost.value += 1
             return
-        self._waiting.append(record)
+        self._waiting.append(self._renderer.fields(record))
 
     def event(self, name: str, **values: str | float | bool | None) -> None:
         """A record of something that is not a request."""
@@ -74,7 +82,8 @@ class AuditLog:
     @property
     def refuses(self) -> bool:
         """Whether requests must be refused: the operator wants no request without a record, and one could not be written."""
-        return self._settings.refuses and (self.is_failing or len(self._waiting) >= self._settings.max_waiting)
+        # From half of what may wait: the requests that are open have records to come.
+        return self._settings.refuses and (self.is_failing or len(self._waiting) >= self._settings.max_waiting // 2)
 
     @property
     def waiting(self) -> int:
@@ -85,65 +94,83 @@ class AuditLog:
         """Go on where the chain stopped. Raises OSError for a folder that cannot be used."""
         self._settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = listed(self._settings.folder, self.instance)
-        if files:
-            self._continue(files[-1].first, files[-1].path)
+        self._files = own(files, self.key)
+        if self._files:
+            self._continue(self._files[-1])
         else:
             self._open_next()
+        for file in files:
+            if file not in self._files:
+                log.error("audit log has a file that kas did not write", extra=fields(file=str(file.path)))
+                self.event("audit_strange_file", file=file.path.name)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits; blocks for a moment. Idempotent."""
+        """Write what waits; blocks for a moment, and says how much could not be written. Idempotent."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=STOP_S)
+        if self._waiting:
+            log.error("audit records are lost: they could not be written", extra=fields(count=len(self._waiting)))
+            self._metrics.lost.value += len(self._waiting)
+            if not self._thread.is_alive():
+                self._waiting.clear()
 
-    def _continue(self, first: int, path: Path) -> None:
-        head, torn = last_head(path)
-        self._file = GrowingFile(self._settings.folder, self.instance, first)
+    def _continue(self, file: LogFile) -> None:
+        found = tail(file.path)
+        self._file = GrowingFile(self._settings.folder, self.instance, file.first, is_new=False)
         self._opened_at = self._clock()
-        if torn:
-            self._file.cut(torn)
-            self.event("audit_repaired", lost_bytes=torn)
-        if head is None and first > 1:
-            log.error("audit log begins in the middle", extra=fields(file=str(path)))
-        self._chain = Chain(
-            self.key, self.instance, head or (Head(first - 1, self._chain.head.mac) if first > 1 else None)
-        )
+        if found.torn:
+            self._file.cut(found.torn)
+            self.event("audit_repaired", lost_bytes=found.torn)
+        if found.damaged:
+            log.error("audit log is damaged", extra=fields(file=str(file.path), line=found.damaged))
+            self.event("audit_damaged", file=file.path.name, line=found.damaged)
+        head = found.head
+        if head is None and len(self._files) > 1:  # it was opened and never written to
+            head = tail(self._files[-2].path).head
+        self._chain = Chain(self.key, self.instance, head)
         self.written = self._chain.head
 
     def _open_next(self) -> None:
         before, self._file = self._file, None
         if before is not None:
+            if self._settings.syncs:
+                before.sync()
             before.close()
-        self._file = GrowingFile(self._settings.folder, self.instance, self._chain.head.seq + 1)
+        first = self._chain.head.seq + 1
+        self._file = GrowingFile(self._settings.folder, self.instance, first)
+        self._files.append(LogFile(self.instance, first, self._file.path))
+        if self._settings.syncs:
+            self._file.sync_name()
         self._opened_at = self._clock()
 
     # In the thread
 
     def _run(self) -> None:
-        unsynced = 0.0
+        synced_at = time.monotonic()
         while True:
             is_last = self._stopping.is_set()
             try:
                 while self._waiting or self._lost > self._lost_told:
                     self._write_batch()
-                if (
-                    self._settings.syncs
-                    and self._file is not None
-                    and (is_last or (unsynced := unsynced + PAUSE_S) >= SYNC_S)
-                ):
-                    unsynced = 0.0
+                now = time.monotonic()
+                if self._settings.syncs and self._file is not None and (is_last or now - synced_at >= SYNC_S):
+                    synced_at = now
                     self._file.sync()
                 self._recovered()
+                pause = PAUSE_S
             except OSError as error:
-                self._failed(error)
-                if is_last:
-                    return
-                self._stopping.wait(RETRY_S)
-                continue
+                self._failed(str(error))
+                pause = RETRY_S
+            except Exception:  # an error of ours must be as loud as a full disk, and stop as little
+                if not self.is_failing:
+                    log.exception("audit records cannot be made")
+                self._failed("see above")
+                pause = RETRY_S
             if is_last:
                 return
-            self._stopping.wait(PAUSE_S)
+            self._stopping.wait(pause)
 
     def _write_batch(self) -> None:
         """Up to BATCH records; on OSError they wait on, and the chain stands where it stood."""
@@ -153,12 +180,10 @@ class AuditLog:
         if file is None:
             return
         lost = self._lost - self._lost_told
-        records: list[RequestRecord | EventRecord] = [
-            self._waiting[index] for index in range(min(BATCH, len(self._waiting)))
-        ]
+        records = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
         if lost:
-            records.append(EventRecord("records_lost", self._clock(), {"count": lost}))
-        data = b"".join(chain.line(self._renderer.fields(record)) for record in records)
+            records.append(self._own("records_lost", {"count": lost}))
+        data = b"".join(map(chain.line, records))
         file.write(data)
         self._chain = chain
         self.written = chain.head
@@ -178,34 +203,37 @@ class AuditLog:
     def _rotate(self) -> None:
         """Begin a new file, and say of each old one beyond the limit that it goes before it goes."""
         self._open_next()
-        files = listed(self._settings.folder, self.instance)
-        for index in range(len(files) - self._settings.max_files):
-            old = files[index]
-            head, _ = last_head(old.path)
+        while len(self._files) > max(1, self._settings.max_files) and self._file is not None:
+            old, following = self._files[:2]
+            head = tail(old.path).head if old.path.is_file() else None
             values: dict[str, Value] = {
                 "first": old.first,
-                "last": files[index + 1].first - 1,
+                "last": following.first - 1,
                 "last_mac": "" if head is None else head.mac,
             }
-            if self._file is not None:
-                self._file.write(
-                    self._chain.line(self._renderer.fields(EventRecord("audit_removed", self._clock(), values)))
-                )
+            chain = Chain(self.key, self.instance, self._chain.head)  # on OSError the chain stands where it stood
+            self._file.write(chain.line(self._own("audit_removed", values)))
+            self._chain = chain
             self.written = self._chain.head
-            old.path.unlink()
+            old.path.unlink(missing_ok=True)
+            del self._files[0]
+
+    def _own(self, name: str, values: dict[str, Value]) -> str:
+        """A record of the log about itself."""
+        return self._own_renderer.fields(EventRecord(name, self._clock(), values))
 
     def _copy(self, data: bytes) -> None:
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:  # no attribute: it was closed before we began
             if self._stdout_works:
                 log.error("audit records cannot be copied to standard output", extra=fields(error=str(error)))
             self._stdout_works = False
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, reason: str) -> None:
         if not self.is_failing:
-            log.error("audit log cannot be written", extra=fields(error=str(error), file=str(self._settings.folder)))
+            log.error("audit log cannot be written", extra=fields(error=reason, file=str(self._settings.folder)))
         self.is_failing = True
 
     def _recovered(self) -> None:

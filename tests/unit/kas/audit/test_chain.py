@@ -63,7 +63,8 @@ def test_a_whole_log_has_no_finding(tmp_path):
         (lambda lines: lines[:3] + lines[6:], "records 4 to 6 are missing"),
         (lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]], "records 5 to 5 are missing, or in another place"),
         (lambda lines: [*lines[:5], lines[4], *lines[5:]], "record 5 is in the wrong place, or there twice"),
-        (lambda lines: [*lines[:-1], lines[-1][:-10]], "record 10 is torn off"),
+        (lambda lines: [*lines[:-1], lines[-1][:-10]], "the end is cut off: 1 records are missing after record 9"),
+        (lambda lines: [*lines[:4], b"x" * 70_000 + b"\n", *lines[4:]], "record 5 is torn off"),
         (lambda lines: [*lines[:4], b"{}\n", *lines[5:]], "this is no record"),
         (lambda lines: [*lines[:4], b"\n", *lines[4:]], "this is no record"),
         (lambda lines: lines[:7], "the end is cut off: 3 records are missing after record 7"),
@@ -75,6 +76,11 @@ def test_what_was_done_to_the_log_is_said(tmp_path, spoil, said):
     lines, heads = written(10)
     (found,) = findings(tmp_path, spoil(lines), heads[10])
     assert said in found
+
+
+def test_a_record_that_is_being_written_is_no_finding(tmp_path):
+    lines, heads = written(10)
+    assert findings(tmp_path, [*lines[:-1], lines[-1][:-10]], heads[9]) == []
 
 
 def test_a_log_that_is_gone_altogether_is_missed(tmp_path):

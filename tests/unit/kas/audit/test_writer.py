@@ -12,7 +12,7 @@ import pytest
 
 from kas.access.caller import Caller, Environment
 from kas.access.grants import AgentRef, Grant
-from kas.audit.chain import sign
+from kas.audit.chain import Chain, sign
 from kas.audit.files import GrowingFile, listed
 from kas.audit.record import EventRecord, Renderer, RequestRecord
 from kas.audit.verifying import SignedHead, records, verify
@@ -45,7 +45,7 @@ GRANT = Grant(
 def request(**changed) -> RequestRecord:
     info = request_info(b"GET", b"/api/v1/namespaces/shop/pods/web-0/exec?command=secret")
     record = RequestRecord(
-        "request", 1_800_000_000.25, "r1", "10.0.0.1:5", "GET", "/api/v1/namespaces/shop/pods/web-0/exec", "kubectl/v1.33", 7,
+        "request", 1_800_000_000.25, "r1", "10.0.0.1:5", b"GET", b"/api/v1/namespaces/shop/pods/web-0/exec", b"kubectl/v1.33", 7,
         CALLER, GRANT, "", "", info, 101, "answered", "", "", "", 10, 2000, 1.5,
     )  # fmt: skip
     return record._replace(**changed)
@@ -132,11 +132,13 @@ def test_a_record_says_who_did_what_as_whom_and_with_what_result():
 @pytest.mark.covers("S-20")
 @pytest.mark.parametrize("text", ['a"b', "a\r\nb", "a\x1b[31m", "a\\", "é\u2028", "x" * 10_000, "\ud800"])
 def test_what_a_client_says_cannot_leave_its_place(text):
-    line = Renderer().fields(request(client=text, reason=text, path=f"/{text}", info=None))
+    raw = text.encode("utf-8", "surrogatepass")
+    line = Renderer().fields(request(client=raw, reason=text, path=b"/" + raw, info=None))
     assert line.isascii()
     assert "\n" not in line
     said = json.loads("{" + line + "}")
-    assert said["client"] == text[:256]
+    assert said["client"] == raw.decode("latin-1")[:256]
+    assert said["path"] == ("/" + raw.decode("latin-1"))[:256]
     assert len(line) < 3000
 
 
@@ -146,7 +148,9 @@ def test_a_denied_request_says_what_it_was_for():
 
 
 def test_a_request_that_was_not_understood_has_its_method_and_path():
-    said = json.loads("{" + Renderer().fields(request(info=None, caller=None, grant=None, agent_id=0, path="/x")) + "}")
+    said = json.loads(
+        "{" + Renderer().fields(request(info=None, caller=None, grant=None, agent_id=0, path=b"/x")) + "}"
+    )
     assert (said["method"], said["path"]) == ("GET", "/x")
     assert "project" not in said
 
@@ -315,3 +319,154 @@ def test_an_event_says_values_of_every_kind():
         "yes": True,
         "nothing": None,
     }
+
+
+def test_what_one_request_asks_for_is_never_said_of_another():
+    renderer = Renderer()
+    path = b"/api/v1/namespaces/shop/secrets"
+    for query in (
+        b"?fieldSelector=metadata.name%3Dharmless",
+        b"?fieldSelector=metadata.name%3Dadmin",
+        b"",
+        b"?watch=1",
+    ):
+        asked = request(method=b"GET", path=path, info=request_info(b"GET", path + query))
+        assert renderer.fields(asked) == Renderer().fields(asked)
+
+
+def test_a_file_that_was_opened_and_never_written_to_goes_on_where_the_one_before_stopped(tmp_path):
+    log = Log(tmp_path)
+    log.log.start()
+    for number in range(5):
+        log.log.event(f"e{number}")
+    log.log.stop()
+    (only,) = listed(tmp_path, "0123abcd")
+    GrowingFile(tmp_path, "0123abcd", 6).close()
+    assert len(listed(tmp_path, "0123abcd")) == 2, only
+    log.log = log.new()
+    log.log.start()
+    log.log.event("after")
+    log.log.stop()
+    assert log.findings() == []
+
+
+def spoiled(file: Path, line: int, text: bytes) -> None:
+    found = file.read_bytes().splitlines(keepends=True)
+    found[line] = text
+    file.write_bytes(b"".join(found))
+
+
+def test_a_damaged_line_in_the_middle_costs_nothing_behind_it(log):
+    log.log.start()
+    for number in range(5):
+        log.log.event(f"e{number}")
+    log.log.stop()
+    (file,) = listed(log.folder)
+    spoiled(file.path, 2, b"rubbish\n")
+    log.log = log.new()
+    log.log.start()
+    log.log.event("after")
+    log.log.stop()
+    assert log.said("event") == ["e0", "e1", "e3", "e4", "audit_damaged", "after"]
+    assert log.findings() == [f"{file.path}:3: record 3 was expected: this is no record"]
+
+
+def test_files_that_kas_did_not_write_cost_none_of_its_own(tmp_path):
+    """Whoever may write to the folder must not make kas remove its own files, with a signed word that it was right."""
+    log = Log(tmp_path / "audit", max_file_bytes=400, max_files=30)
+    log.log.start()
+    for number in range(16):
+        log.log.event("e", n=number)
+        log.until(lambda: not log.log.waiting)
+    log.log.stop()
+    own = listed(log.folder)
+    content = own[0].path.read_bytes()
+    for number in (*range(900, 950), 999_999_999_999):
+        (log.folder / f"0123abcd-{number:012d}.jsonl").write_bytes(content if number % 2 else b"")
+    (log.folder / "0123abcd-000000000950.jsonl").symlink_to(own[0].path)
+    log.log = log.new()
+    log.log.start()
+    log.log.event("after")
+    log.log.stop()
+    assert {file.path for file in own} <= {file.path for file in listed(log.folder)}
+    events = [said for said in log.said("event") if said != "e"]
+    assert events.count("audit_strange_file") == 51
+    assert "after" in events
+    assert "audit_removed" not in events
+    assert log.log.written.seq == 16 + 51 + 1
+
+
+def test_a_file_that_stands_in_the_way_is_never_written_to(log, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("precious")
+    log.folder.mkdir()
+    (log.folder / "0123abcd-000000000001.jsonl").symlink_to(other)
+    with pytest.raises(FileExistsError):
+        log.log.start()
+    assert other.read_text() == "precious"
+
+
+def test_what_cannot_be_written_at_the_end_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("kas.audit.writer.RETRY_S", 0.01)
+    disk = FullDisk(monkeypatch)
+    log = Log(tmp_path / "audit")
+    log.log.start()
+    disk.is_full = True
+    for number in range(3):
+        log.log.event("e", n=number)
+    log.log.stop()
+    assert log.metrics.lost.value == 3
+
+
+def test_without_a_standard_output_records_are_still_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    log = Log(tmp_path / "audit", to_stdout=True)
+    log.log.start()
+    log.log.event("one")
+    log.until(lambda: not log.log.waiting)
+    log.log.event("two")
+    log.log.stop()
+    assert log.said("event") == ["one", "two"]
+
+
+def test_an_error_of_our_own_is_a_failure_that_is_told_and_passes(tmp_path, monkeypatch):
+    monkeypatch.setattr("kas.audit.writer.RETRY_S", 0.01)
+    log = Log(tmp_path / "audit", refuses=True)
+    line = Chain.line
+
+    def broken(chain: Chain, said: str) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Chain, "line", broken)
+    log.log.start()
+    log.log.event("one")
+    log.until(lambda: log.log.refuses)
+    monkeypatch.setattr(Chain, "line", line)
+    log.until(lambda: not log.log.refuses)
+    log.log.stop()
+    assert log.said("event") == ["one"]
+
+
+def test_refusing_begins_where_half_of_what_may_wait_does(tmp_path):
+    log = Log(tmp_path / "audit", refuses=True, max_waiting=10)
+    for number in range(5):
+        assert not log.log.refuses
+        log.log.event("e", n=number)
+    assert log.log.refuses
+
+
+def test_the_chain_goes_on_where_only_a_file_of_one_record_is_left(log):
+    log.log.start()
+    log.log.event("one")
+    log.until(lambda: not log.log.waiting)
+    log.now += 24 * 3600
+    log.log.event("two")
+    log.log.stop()
+    first, second = listed(log.folder)
+    first.path.unlink()
+    log.log = log.new()
+    log.log.start()
+    log.log.event("three")
+    log.log.stop()
+    assert [file.first for file in listed(log.folder)] == [second.first]
+    assert log.said("seq") == [2, 3]
