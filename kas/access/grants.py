@@ -8,10 +8,13 @@ from math import inf
 from typing import NamedTuple
 
 from kas.access.caller import OWN_ISSUER, Caller
-from kas.access.requests import action_of, allows
+from kas.access.requests import Action, action_of, allows
 from kas.agent_config.entries import Allow
 from kastunnel.http.classify import RequestInfo
 from kastunnel.link.frames import AsAgent, Impersonate
+
+MAX_JUDGED = 128  # kinds of requests that one access remembers; about 300 bytes each
+MAX_JUDGED_PATH = 256  # of longer ones none
 
 
 class AgentRef(NamedTuple):
@@ -66,13 +69,38 @@ class Access:
     agent: AgentRef
     candidates: tuple[Candidate, ...]
     expires_at: float = inf  # unix seconds: from then on it must be decided anew
+    _judged: dict[Action, Grant | Denial] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def grant_for(self, info: RequestInfo | None) -> Grant | Denial:
-        """The first entry that lets this request through decides alone: identities are never mixed."""
+        """The first entry that lets this request through decides alone: identities are never mixed.
+
+        No request fits an ``allow`` if Kubernetes itself could not say what it does (None).
+        """
+        first = self.candidates[0]
+        if first.allow is None:
+            return first.verdict
+        if info is None:
+            return next(
+                (verdict for allow, verdict in self.candidates if allow is None), self._not_covered("this request")
+            )
+        # The same for every object of a kind, so that it is worked out once.
+        action = action_of(info)._replace(name="")
+        judged = self._judged.get(action)
+        if judged is None:
+            judged = self._judge(action)
+            if len(info.path) <= MAX_JUDGED_PATH:
+                if len(self._judged) >= MAX_JUDGED:
+                    self._judged.clear()
+                self._judged[action] = judged
+        return judged
+
+    def _judge(self, action: Action) -> Grant | Denial:
         for allow, verdict in self.candidates:
-            if allow is None or allows(allow, info):
+            if allow is None or allows(allow, action):
                 return verdict
-        said = "this request" if info is None else str(action_of(info))
+        return self._not_covered(str(action))
+
+    def _not_covered(self, said: str) -> Denial:
         rules = ", ".join(verdict.rule for _, verdict in self.candidates[:8])
         return Denial(f"`allow` does not cover {said}", rules, may_know=True)
 

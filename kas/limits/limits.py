@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple, NoReturn, Protocol
 
 from kas.access.grants import Grant
-from kas.errors import TooManyRequests
+from kas.errors import JobIsOver, TooManyRequests, Unauthenticated
 from kas.limits.sharing import Turns
 from kas.limits.usage import Rates
 from kas.metrics import LimitMetrics
@@ -81,6 +82,7 @@ class Limits:
         self.settings = settings
         self.scopes = _scopes(settings)
         self._wrong = Rates(settings.wrong_tokens_per_s, settings.wrong_tokens_burst)
+        self._asked: set[tuple[str, int]] = set()  # by network and token
 
     def reconfigure(self, settings: LimitSettings) -> None:
         """Other limits from now on; what is open stays open, and is counted anew only when it is opened anew."""
@@ -138,15 +140,34 @@ class Limits:
         said = f"more than {rates.per_s:g} requests per second of one {scope}"
         raise TooManyRequests(said, retry_after_s=math.ceil(wait_s))
 
-    def refuse_strangers(self, peer: str) -> None:
-        """Before an issuer is asked about a token. Raises TooManyRequests if the peer has shown too many wrong ones."""
-        if (wait_s := self._wrong.wait_s(_network(peer), self._clock())) > 0:
+    @contextmanager
+    def asking(self, peer: str, token: bytes) -> Iterator[None]:
+        """Around asking an issuer about a token. Raises TooManyRequests if the peer has shown too many wrong ones, or is about to.
+
+        Counted before the answer is known, or many at once would all be asked about; given back where the token was right. Who leaves
+        before the answer is counted, too. Requests with a token that is being asked about count once: a job begins with many.
+        ``peer``: ``host:port``.
+        """
+        network = _network(peer)
+        key = (network, hash(token))
+        if key in self._asked:
+            yield
+            return
+        if (wait_s := self._wrong.take(network, self._clock())) > 0:
             self._metrics.refused["peer", "requests"].value += 1
             raise TooManyRequests("too many wrong tokens from this address", retry_after_s=math.ceil(wait_s))
-
-    def wrong_token(self, peer: str) -> None:
-        """A peer has shown one."""
-        self._wrong.take(_network(peer), self._clock())
+        self._asked.add(key)
+        is_wrong = True
+        try:
+            yield
+            is_wrong = False
+        except Exception as error:
+            is_wrong = isinstance(error, Unauthenticated) and not isinstance(error, JobIsOver)
+            raise
+        finally:
+            self._asked.discard(key)
+            if not is_wrong:
+                self._wrong.give_back(network)
 
     def _turns_of(self, agent_id: int) -> Turns:
         turns = self._turns.get(agent_id)

@@ -41,7 +41,7 @@ async def open_management_api(
     async def kubeconfig(request: Request) -> web.Response:
         try:
             token = bearer(request)
-            caller = await gate.identify(token.encode("ascii"))
+            caller = await job_tokens.identify(request, token.encode("ascii"))
             grants = await gate.grants(token.encode("ascii"))
             if caller.from_id_token and grants:
                 _, token = await job_tokens.exchanged(caller, token.encode("ascii"))

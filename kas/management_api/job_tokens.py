@@ -7,6 +7,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
@@ -16,8 +17,8 @@ from kas.access.caller import Caller
 from kas.access.grants import Grant
 from kas.access.issuers.own_tokens import claims_of
 from kas.errors import IssuerUnavailable, StoreUnavailable, TooManyRequests, Unauthenticated
-from kas.http_door import Request, Route, answer, plain
-from kas.management_api.exchange import ExchangeError, read_exchange, render_answer
+from kas.http_door import Request, Route, answer, peer_of, plain
+from kas.management_api.exchange import Exchange, ExchangeError, read_exchange, render_answer
 from kas.management_api.job_claims import BadWish, NotClaimable, allowed_claims, read_wish
 from kas.store import InvalidValue, Refused, RegistrationRecord
 from kas.store.records import JobClaims, JobTokenRecord
@@ -70,6 +71,13 @@ class RegistrationStore(Protocol):
         """Remember that it was used now. Never fails."""
 
 
+class Limits(Protocol):
+    """What is needed of kas.limits."""
+
+    def asking(self, peer: str, token: bytes) -> AbstractContextManager[None]:
+        """Around a look at a token. Raises TooManyRequests."""
+
+
 class Lives(NamedTuple):
     """How long tokens are in force, seconds; see job_tokens and access in kas.yaml."""
 
@@ -82,13 +90,24 @@ class JobTokens:
     """Makes and ends job tokens. ``lives`` is asked each time, since a reload may change them."""
 
     def __init__(
-        self, gate: Verifier, tokens: JobTokenStore, registrations: RegistrationStore, lives: Callable[[], Lives]
+        self,
+        gate: Verifier,
+        tokens: JobTokenStore,
+        registrations: RegistrationStore,
+        lives: Callable[[], Lives],
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._gate = gate
         self._tokens = tokens
         self._registrations = registrations
         self._lives = lives
         self._exchanged: OrderedDict[bytes, int] = OrderedDict()  # SHA-256 of an ID token to how often
+
+    async def identify(self, request: Request, token: bytes) -> Caller:
+        """Who shows the token. Raises Unauthenticated, IssuerUnavailable, or TooManyRequests."""
+        with self._limits.asking(peer_of(request), token):
+            return await self._gate.identify(token)
 
     @property
     def posts(self) -> Mapping[str, Route]:
@@ -108,7 +127,8 @@ class JobTokens:
         if count >= MAX_PER_ID_TOKEN:
             self._exchanged[digest] = count
             raise TooManyRequests(
-                f"this ID token was exchanged {count} times already: keep the token, or take a fresh one"
+                f"this ID token was exchanged {count} times already: keep the token, or take a fresh one",
+                retry_after_s=60,
             )
         made = await self._tokens.create(claims_of(caller), min(ttl_s or lives.exchanged_s, lives.max_exchanged_s))
         log.info("ID token exchanged", extra=fields(caller=str(caller), issuer=caller.issuer, token_id=made[0].id))
@@ -121,19 +141,20 @@ class JobTokens:
         """RFC 8693; its errors are those of RFC 6749 section 5.2."""
         try:
             wanted = read_exchange(request.content_type, await request.read())
-            record, token = await self._for_id_token(wanted.subject_token.encode(), wanted.ttl_s)
+            record, token = await self._for_id_token(request, wanted)
         except ExchangeError as error:
             more = {"Retry-After": "5"} if error.status == 503 else {}
             return plain(error.render(), error.status, "application/json", **more)
         return plain(render_answer(token, record.expires_at - record.created_at), content_type="application/json")
 
-    async def _for_id_token(self, token: bytes, ttl_s: int | None) -> tuple[JobTokenRecord, str]:
+    async def _for_id_token(self, request: Request, wanted: Exchange) -> tuple[JobTokenRecord, str]:
+        token = wanted.subject_token.encode()
         try:
-            caller = await self._gate.identify(token)
+            caller = await self.identify(request, token)
             if not caller.from_id_token:
                 reason = "subject_token: this is no ID token, and is not exchanged: use it as it is"
                 raise ExchangeError("invalid_request", reason)
-            return await self.exchanged(caller, token, ttl_s)
+            return await self.exchanged(caller, token, wanted.ttl_s)
         except Unauthenticated as error:
             raise ExchangeError("invalid_request", f"subject_token: {error}") from None
         except InvalidValue as error:
@@ -144,9 +165,11 @@ class JobTokens:
             raise ExchangeError("temporarily_unavailable", str(error), 503) from None
 
     async def _issue(self, request: Request) -> web.Response:
-        registration = await self._registrations.find(bearer(request).encode())
-        if registration is None:
-            raise Unauthenticated
+        secret = bearer(request).encode()
+        with self._limits.asking(peer_of(request), secret):
+            registration = await self._registrations.find(secret)
+            if registration is None:
+                raise Unauthenticated
         wish = read_wish(await request.read())
         claims = allowed_claims(wish, registration)
         max_ttl_s = min(registration.max_ttl_s, self._lives().max_s)
@@ -160,9 +183,11 @@ class JobTokens:
         return plain(json.dumps(said) + "\n", 201, "application/json")
 
     async def _revoke(self, request: Request) -> web.Response:
-        record = await self._tokens.find(bearer(request).encode())
-        if record is None:
-            raise Unauthenticated
+        token = bearer(request).encode()
+        with self._limits.asking(peer_of(request), token):
+            record = await self._tokens.find(token)
+            if record is None:
+                raise Unauthenticated
         await self._tokens.revoke(record.id, "job")
         return plain(json.dumps({"revoked": record.id}) + "\n", content_type="application/json")
 
@@ -186,7 +211,7 @@ def refusal(error: Exception, what: str = "a token that is in force") -> web.Res
     if isinstance(error, InvalidValue):
         return answer(400, str(error), "send less")
     if isinstance(error, TooManyRequests):
-        return answer(429, str(error), "wait until some have ended", Retry_After="60")
+        return answer(429, str(error), "wait, and keep the token that works", Retry_After=str(error.retry_after_s))
     return answer(503, str(error), "try again in a few seconds", Retry_After="5")
 
 

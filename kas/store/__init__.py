@@ -17,7 +17,7 @@ from kas.store.records import (
     MayClaim,
     RegistrationRecord,
 )
-from kas.store.store import Store, open_store
+from kas.store.store import Store, open_store, schema_version
 
 __all__ = [
     "AgentRecord",
@@ -34,4 +34,5 @@ __all__ = [
     "RegistrationRecord",
     "Store",
     "open_store",
+    "schema_version",
 ]

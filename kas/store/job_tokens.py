@@ -133,7 +133,8 @@ async def _check_registration(connection: AsyncConnection, registration_id: int,
     living = select(func.count()).where(job_tokens.c.registration_id == registration_id, *_living(now))
     if (await connection.execute(living)).scalar_one() >= MAX_LIVING:
         raise TooManyRequests(
-            f"{MAX_LIVING} tokens of this registration are in force: revoke them when their jobs end, or give them shorter lives"
+            f"{MAX_LIVING} tokens of this registration are in force: revoke them when their jobs end, or give them shorter lives",
+            retry_after_s=60,
         )
 
 

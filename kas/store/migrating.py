@@ -25,13 +25,24 @@ async def migrate(database: Database) -> None:
         await _upgrade(connection, database.where)
 
 
-async def _upgrade(connection: AsyncConnection, where: str) -> None:
+async def found_version(database: Database) -> str | None:
+    """The version of the tables, None if there are none. Raises StoreUnavailable if a newer kas has written them."""
+    async with database.reading() as connection:
+        return await _version(connection, database.where)
+
+
+async def _version(connection: AsyncConnection, where: str) -> str | None:
     revision = await connection.run_sync(_revision)
-    if revision is not None and revision not in _known_revisions():
+    if revision is not None and revision != HEAD and revision not in _known_revisions():
         raise StoreUnavailable(
             f"the database {where} was written by a newer kas (its tables are of version {revision}, this kas knows up to {HEAD}): "
             "install that version again, or restore a backup from before"
         )
+    return revision
+
+
+async def _upgrade(connection: AsyncConnection, where: str) -> None:
+    revision = await _version(connection, where)
     if revision is None and await connection.run_sync(lambda sync: bool(inspect(sync).get_table_names())):
         raise StoreUnavailable(f"the database {where} holds the tables of another program: choose another database.url")
     await connection.run_sync(_run_alembic)

@@ -12,7 +12,7 @@ from kas.store.audit_heads import AuditHeads
 from kas.store.changes import Changes
 from kas.store.database import Database
 from kas.store.job_tokens import JobTokens
-from kas.store.migrating import migrate
+from kas.store.migrating import HEAD, found_version, migrate
 from kas.store.registrations import Registrations
 
 
@@ -34,6 +34,18 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self._database.where}>"
+
+
+async def schema_version(url: str, *, password: str | None = None) -> tuple[str | None, str]:
+    """The version of the tables at ``url`` (None: there are none) and that of this kas. Nothing is changed.
+
+    Raises ConfigurationError and StoreUnavailable as ``open_store`` does, and StoreUnavailable for tables of a newer kas.
+    """
+    database = Database(url, password)
+    try:
+        return await found_version(database), HEAD
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

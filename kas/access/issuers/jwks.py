@@ -62,6 +62,10 @@ class Keys:
             return None
         return found
 
+    async def count(self) -> int:
+        """How many keys it publishes that can be used, asked now. Raises PeerUnavailable."""
+        return len(_usable(await self._fetch()))
+
     async def _refresh(self, kid: str) -> None:
         async with self._fetching:
             now = self._clock()

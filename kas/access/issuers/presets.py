@@ -24,6 +24,10 @@ _PULL_REQUESTS = frozenset(
 )
 
 
+# Pipelines of GitLab whose `ref` is the branch's name where the merge request comes from, which may be a fork: no ref of the project.
+_MERGE_REQUESTS = frozenset({"merge_request_event", "external_pull_request_event"})
+
+
 class BadClaim(Exception):
     """A claim is not what it must be; the message names it, never its value."""
 
@@ -61,7 +65,8 @@ def _gitlab(claims: Claims) -> Fields:
     is_inside = namespace == project.rpartition("/")[0]
     level = text(claims, "user_access_level")
     name = text(claims, "environment")
-    kind = text(claims, "ref_type")
+    is_ref = text(claims, "pipeline_source") not in _MERGE_REQUESTS
+    kind = text(claims, "ref_type") if is_ref else ""
     return {
         "project": project,
         "project_id": text(claims, "project_id"),

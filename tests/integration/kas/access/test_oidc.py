@@ -105,6 +105,7 @@ async def test_a_good_token_is_its_job(world):
     )
 
 
+@pytest.mark.covers("T20")
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -159,6 +160,7 @@ async def test_a_token_may_be_shown_again(world):
     assert await world.tokens.caller(token) == await world.tokens.caller(token)
 
 
+@pytest.mark.covers("T20")
 async def test_signatures_that_do_not_count(world):
     claims = world.claims()
     header = {"alg": "RS256", "kid": "k1"}

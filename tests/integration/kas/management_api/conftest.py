@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_config.entries import EMPTY
 from kas.agent_config.schema import read_agent_config
 from kas.clock import system_clock
+from kas.limits.limits import Limits, LimitSettings
 from kas.management_api.door import open_management_api
 from kas.management_api.job_tokens import JobTokens, Lives
+from kas.management_api.webhooks import Pushed, Webhooks
 from kas.metrics import Metrics
 from kas.pki import OwnCa
 from kas.store import open_store
@@ -61,6 +64,7 @@ class Github:
 class World:
     configs: Configs
     issuer: Github
+    limits: Limits
 
     def __init__(self, store, gate: Gate, port: int, client_tls: ssl.SSLContext, ca: bytes) -> None:
         self.lives = Lives(3600, 7200, 24 * 3600)
@@ -69,6 +73,8 @@ class World:
         self.port = port
         self.client_tls = client_tls
         self.ca = ca
+        self.pushed: Pushed = lambda *_: None
+        self.woken: list[tuple[str, str]] = []
 
     async def get(self, *headers: str, path: str = "/kas/v1/kubeconfig", method: str = "GET") -> tuple[int, dict, str]:
         return await self.ask(method, path, *headers)
@@ -80,7 +86,7 @@ class World:
             "127.0.0.1", self.port, ssl=self.client_tls, server_hostname="localhost"
         )
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode() + (body or b""))
+        writer.write("\r\n".join(lines).encode("utf-8", "surrogateescape") + (body or b""))
         head, _, said = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         await writer.wait_closed()
@@ -116,8 +122,16 @@ async def world(tmp_path: Path):
         gate = Gate([OwnTokens(store.job_tokens, [issuer]), issuer], directory, configs, metrics.gate)
         world = World(store, gate, port, client_tls, own.bundle())
         world.configs, world.issuer = configs, issuer
-        tokens = JobTokens(gate, store.job_tokens, store.registrations, lambda: world.lives)
+        world.limits = Limits(LimitSettings(), metrics.limits, time.monotonic)
+        tokens = JobTokens(gate, store.job_tokens, store.registrations, lambda: world.lives, world.limits)
         async with open_management_api(
-            listener, server_tls, gate, tokens, metrics.doors, server=lambda: SERVER, ca=own.bundle
+            listener,
+            server_tls,
+            gate,
+            tokens,
+            metrics.doors,
+            server=lambda: SERVER,
+            ca=own.bundle,
+            webhooks=Webhooks(lambda *push: world.pushed(*push), lambda *place: world.woken.append(place)),
         ):
             yield world

@@ -12,6 +12,7 @@ import yaml
 
 from kas.access.caller import Caller, Environment
 from kas.errors import IssuerUnavailable, StoreUnavailable, Unauthenticated
+from kas.limits.limits import LimitSettings
 from kas.management_api import job_tokens as module
 from kas.store import MayClaim
 from tests.integration.kas.management_api.conftest import World
@@ -329,3 +330,23 @@ class TestTheKubeconfigOfAnIdToken:
         world.issuer.errors[b"id-token"] = Unauthenticated("the ID token is for another audience")
         status, _, body = await world.get("Authorization: Bearer id-token")
         assert (status, json.loads(body)["error"]) == (401, "the ID token is for another audience")
+
+
+@pytest.mark.covers("A-12")
+@pytest.mark.parametrize("way", ["kubeconfig", "exchange", "issue", "revoke"])
+async def test_an_address_that_shows_many_wrong_tokens_is_slowed_at_every_path(world: World, way: str) -> None:
+    world.limits.reconfigure(LimitSettings(wrong_tokens_per_s=0.1, wrong_tokens_burst=3))
+
+    async def shown(number: int) -> int:
+        wrong = f"wrong-{number}"
+        if way == "exchange":
+            return (await exchange(world, wrong))[0]
+        if way == "issue":
+            return (await issue(world, wrong))[0]
+        path, method = ("/kas/v1/job-tokens/revoke", "POST") if way == "revoke" else ("/kas/v1/kubeconfig", "GET")
+        status, headers, _ = await world.get(f"Authorization: Bearer {wrong}", path=path, method=method)
+        assert status != 429 or int(headers["Retry-After"]) > 0
+        return status
+
+    statuses = [await shown(number) for number in range(5)]
+    assert statuses == [400 if way == "exchange" else 401] * 3 + [429] * 2

@@ -167,7 +167,7 @@ async def test_an_unknown_token_is_remembered_for_ten_seconds(world):
     assert (await world.gate.admit(1, b"wrong")).first.agent == OWN
 
 
-@pytest.mark.covers("A-08", "A-16")
+@pytest.mark.covers("A-08", "A-16", "T28")
 async def test_unknown_and_forbidden_agents_are_the_same_error_by_the_same_path(world):
     said = []
     for agent_id in (CLOSED.id, 99, 0, -1, 2**63):
@@ -303,7 +303,7 @@ async def test_grants_for_a_deleted_agent_are_forgotten(world):
         await world.gate.admit(2, TOKEN)
 
 
-@pytest.mark.covers("Z-08")
+@pytest.mark.covers("Z-08", "T23")
 async def test_another_configuration_is_in_force_for_the_next_request(world):
     await world.gate.admit(2, TOKEN)
     world.configs[2] = shared_with("somebody/else")

@@ -6,14 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kas.access.caller import Caller
+from kas.access.grants import MAX_JUDGED, MAX_JUDGED_PATH, Access, AgentRef, Candidate, Denial, Grant
 from kas.access.requests import action_of, allows
 from kas.agent_config.entries import Allow
 from kas.agent_config.schema import read_agent_config
 from kastunnel.http.classify import request_info
+from kastunnel.link.frames import AsAgent
 
 READ_ONLY = "{verbs: [get, list, watch], resources: ['*']}"
 P = "/api/v1/namespaces/dev/pods"
 D = "/apis/apps/v1/namespaces/dev/deployments"
+CALLER = Caller(issuer="kas", project="a/b")
+AGENT = AgentRef(7, "infra/agents", "prod")
+GRANT = Grant(CALLER, AGENT, AsAgent(), "", "line 3")
 
 
 def items(text: str) -> tuple[Allow, ...]:
@@ -89,28 +95,49 @@ CASES = [
 ]
 
 
-@pytest.mark.covers("Z-05")
+@pytest.mark.covers("Z-05", "T14", "T15")
 @pytest.mark.parametrize(("text", "method", "target", "expected"), CASES)
 def test_case(text, method, target, expected):
-    assert allows(items(text), request_info(method.encode(), target.encode())) is expected
+    assert allows(items(text), action_of(request_info(method.encode(), target.encode()))) is expected
 
 
 def test_what_kubernetes_itself_cannot_classify_is_not_allowed():
-    assert not allows(items("{verbs: ['*'], resources: ['*']}, {verbs: ['*'], paths: ['/*']}"), None)
+    everything = Candidate(items("{verbs: ['*'], resources: ['*']}, {verbs: ['*'], paths: ['/*']}"), GRANT)
+    assert isinstance(Access(CALLER, AGENT, (everything,)).grant_for(None), Denial)
+    assert Access(CALLER, AGENT, (everything, Candidate(None, GRANT))).grant_for(None) is GRANT
+
+
+@given(st.lists(st.tuples(st.sampled_from(CASES), st.sampled_from(["a", "b", "x" * 300])), max_size=12))
+def test_what_an_access_remembers_changes_no_verdict(asked):
+    entries = [Candidate(items(text), Grant(CALLER, AGENT, AsAgent(), "", text)) for text, *_ in CASES[::3]]
+    access = Access(CALLER, AGENT, tuple(entries))
+    for (_, method, target, _), name in asked:
+        info = request_info(method.encode(), f"{target}/{name}".encode())
+        anew = Access(CALLER, AGENT, tuple(entries)).grant_for(info)
+        assert access.grant_for(info) == anew
+
+
+def test_an_access_remembers_a_bounded_number_of_kinds():
+    access = Access(CALLER, AGENT, (Candidate(items("{verbs: [get], resources: [pods]}"), GRANT),))
+    for number in range(10 * MAX_JUDGED):
+        access.grant_for(request_info(b"GET", b"/api/v1/namespaces/n%d/pods/a" % number))
+        access.grant_for(request_info(b"GET", b"/api/v1/namespaces/%d/pods/a" % 10 ** (MAX_JUDGED_PATH + number)))
+        assert len(access._judged) <= MAX_JUDGED
+        assert all(len(action.namespace) < MAX_JUDGED_PATH for action in access._judged)
 
 
 def test_everything_is_everything():
     everything = items("{verbs: ['*'], resources: ['*']}, {verbs: ['*'], paths: ['/*']}")
     for _, method, target, _ in CASES:
         info = request_info(method.encode(), target.encode())
-        assert info is None or allows(everything, info)
+        assert info is None or allows(everything, action_of(info))
 
 
 @given(st.sampled_from(CASES), st.sampled_from(CASES))
 def test_one_more_item_never_takes_anything_away(case, more):
     text, method, target, _ = case
     info = request_info(method.encode(), target.encode())
-    assert not allows(items(text), info) or allows(items(f"{text}, {more[0]}"), info)
+    assert not allows(items(text), action_of(info)) or allows(items(f"{text}, {more[0]}"), action_of(info))
 
 
 @pytest.mark.parametrize(

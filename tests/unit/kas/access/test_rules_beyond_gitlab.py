@@ -113,7 +113,7 @@ LETS_IN = {
 }
 
 
-@pytest.mark.covers("Z-09")
+@pytest.mark.covers("Z-09", "T21")
 @pytest.mark.parametrize(("ci_access", "caller", "expected"), LETS_IN.values(), ids=LETS_IN.keys())
 def test_case(ci_access, caller, expected):
     verdict = access(ci_access, caller)

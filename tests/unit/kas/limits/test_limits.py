@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
 
 from kas.access.caller import Caller
 from kas.access.grants import AgentRef, Grant
-from kas.errors import TooManyRequests
+from kas.errors import IssuerUnavailable, JobIsOver, TooManyRequests, Unauthenticated
 from kas.limits.limits import Limits, LimitSettings, NoTurn, Scope, StreamTicket
 from kas.limits.sharing import Turns
 from kas.metrics import LimitMetrics
@@ -88,25 +90,71 @@ def test_a_busy_agent_makes_ordinary_requests_wait_and_streams_not():
     assert isinstance(world.enter(), Turns)
 
 
+def ask(world: World, peer: str, error: BaseException | None = None, token: bytes = b"t") -> None:
+    """Show one token: a wrong one, a right one, or what else may come of it."""
+    with suppress(Unauthenticated, IssuerUnavailable, asyncio.CancelledError), world.limits.asking(peer, token):
+        if error is not None:
+            raise error
+
+
 @pytest.mark.covers("A-12")
 def test_a_flood_of_wrong_tokens_is_stopped_by_address():
     world = World(wrong_tokens_per_s=10, wrong_tokens_burst=5)
     for _ in range(5):
-        world.limits.refuse_strangers("10.0.0.1:1234")
-        world.limits.wrong_token("10.0.0.1:1234")
+        ask(world, "10.0.0.1:1234", Unauthenticated())
     with pytest.raises(TooManyRequests, match="too many wrong tokens from this address"):
-        world.limits.refuse_strangers("10.0.0.1:5678")
-    world.limits.refuse_strangers("10.0.0.2:1234")
+        ask(world, "10.0.0.1:5678")
+    ask(world, "10.0.0.2:1234")
     world.now += 0.1
-    world.limits.refuse_strangers("10.0.0.1:1234")
+    ask(world, "10.0.0.1:1234")
+
+
+@pytest.mark.covers("A-12")
+def test_many_at_once_are_stopped_before_any_is_answered():
+    world = World(wrong_tokens_per_s=10, wrong_tokens_burst=5)
+    with ExitStack() as asked:
+        for number in range(5):
+            asked.enter_context(world.limits.asking("10.0.0.1:1", b"%d" % number))
+        with pytest.raises(TooManyRequests):
+            ask(world, "10.0.0.1:2")
+    ask(world, "10.0.0.1:3")  # all of them were right
+
+
+def test_a_job_that_begins_with_many_requests_counts_once():
+    world = World(wrong_tokens_per_s=10, wrong_tokens_burst=2)
+    with ExitStack() as asked:
+        for number in range(50):
+            asked.enter_context(world.limits.asking(f"10.0.0.1:{number}", b"one"))
+        ask(world, "10.0.0.1:99", Unauthenticated(), token=b"other")
+        with pytest.raises(TooManyRequests):
+            ask(world, "10.0.0.1:99", token=b"third")
+    ask(world, "10.0.0.1:99", token=b"third")
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (None, False),
+        (Unauthenticated(), True),
+        (JobIsOver(), False),
+        (IssuerUnavailable(), False),
+        (asyncio.CancelledError(), True),  # or who leaves early would never be counted
+    ],
+    ids=str,
+)
+def test_what_counts_as_a_wrong_token(error: BaseException | None, counts: bool):
+    world = World(wrong_tokens_per_s=1, wrong_tokens_burst=1)
+    ask(world, "10.0.0.1:1", error)
+    with pytest.raises(TooManyRequests) if counts else nullcontext():
+        ask(world, "10.0.0.1:1")
 
 
 def test_one_machine_of_ipv6_is_one_address():
     world = World(wrong_tokens_per_s=1, wrong_tokens_burst=1)
-    world.limits.wrong_token("2001:db8::1:1234")
+    ask(world, "2001:db8::1:1234", Unauthenticated())
     with pytest.raises(TooManyRequests):
-        world.limits.refuse_strangers("2001:db8::2:1234")
-    world.limits.refuse_strangers("2001:db8:0:1::1:1234")
+        ask(world, "2001:db8::2:1234")
+    ask(world, "2001:db8:0:1::1:1234")
 
 
 def test_other_limits_hold_from_then_on_and_give_turns_to_who_waits():

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from kas.errors import StoreUnavailable
-from kas.store import open_store
+from kas.store import open_store, schema_version
 from kas.store.database import Database
 from kas.store.migrating import HEAD, migrate
 from kas.store.schema import metadata
@@ -128,3 +128,17 @@ async def test_a_migration_that_fails_half_way_leaves_nothing(
     monkeypatch.undo()
     async with open_store(url) as store:
         assert await store.changes.last() == 0
+
+
+@pytest.mark.covers("D-08")
+async def test_the_version_of_the_tables_can_be_asked_without_making_any(url: str, tmp_path: Path):
+    assert await schema_version(url) == (None, HEAD)
+    assert tables(tmp_path / "kas.db") == []
+    async with open_store(url):
+        pass
+    assert await schema_version(url) == (HEAD, HEAD)
+    with sqlite3.connect(tmp_path / "kas.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreUnavailable, match="newer kas"):
+        await schema_version(url)

@@ -21,6 +21,7 @@ def everything_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
+@pytest.mark.covers("T26")
 async def test_no_secret_is_in_any_file_of_the_database(store: Store, tmp_path: Path):
     agent, first = await store.agents.register("a/a", "prod")
     _, second = await store.agent_tokens.create(agent.id)

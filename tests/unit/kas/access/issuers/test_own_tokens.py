@@ -67,7 +67,7 @@ async def test_what_a_token_does_not_say_is_not_known(store):
     )
 
 
-@pytest.mark.covers("A-13")
+@pytest.mark.covers("A-13", "T9")
 async def test_an_agents_token_and_other_bytes_are_nobody(store):
     _, agent_token = await store.agents.register("group/app", "demo")
     issuer = OwnTokens(store.job_tokens)

@@ -156,6 +156,7 @@ def test_forgejo_speaks_as_github_does():
     assert READERS["forgejo"] is READERS["github"]
 
 
+@pytest.mark.covers("T21")
 @pytest.mark.parametrize(
     ("kind", "claims", "is_fork"),
     [
@@ -208,6 +209,20 @@ def test_a_gitlab_environment_has_a_slug_where_that_is_certain(name, slug):
     environment = caller("gitlab", {**GITLAB, "environment": name}).environment
     assert environment is not None
     assert environment.slug == slug
+
+
+@pytest.mark.covers("T21")
+@pytest.mark.parametrize(
+    ("source", "full_ref"),
+    [
+        ("push", "refs/heads/main"),
+        ("merge_request_event", ""),
+        ("external_pull_request_event", ""),
+        ("", "refs/heads/main"),
+    ],
+)
+def test_the_branch_that_a_gitlab_merge_request_comes_from_is_no_branch_of_the_project(source, full_ref):
+    assert caller("gitlab", {**GITLAB, "ref": "main", "pipeline_source": source}).full_ref == full_ref
 
 
 def test_a_gitlab_project_of_a_user_has_no_group():
