@@ -70,6 +70,8 @@ async def run(settings: Settings) -> None:
         ):
             memory.settle()
             address = str(credentials.access.endpoint)
+            if settings.proxy is not None:
+                log.info("kas is dialled through a proxy", extra=fields(address=str(settings.proxy)))
             log.info("agentk has started", extra=fields(version=version, instance=settings.instance, address=address))
             if listening is not None:
                 log.info("metrics, liveness and readiness", extra=fields(address=str(listening)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from agentk.errors import ConfigurationError
+from kastunnel.toolkit.proxies import Proxy, proxy_for
 
 DEFAULT_KAS_PORT = 8150  # the agent door of kas
 MAX_TOKEN_BYTES = 1024  # an agent token has 52 bytes; more is the wrong file
@@ -59,6 +61,9 @@ class Settings:
 
     ca_cert_file: Path | None = None
     """--ca-cert-file, AGENTK_CA_CERT_FILE: the certificate authority of kas; the system's own where not given."""
+
+    proxy: Proxy | None = None
+    """HTTPS_PROXY and NO_PROXY, in either case: the way to kas only. The API server is always dialled directly."""
 
     kubeconfig: Path | None = None
     """--kubeconfig, AGENTK_KUBECONFIG. Without it: the pod's service account, else KUBECONFIG, else ~/.kube/config."""
@@ -111,6 +116,12 @@ class Settings:
             ) from error
         if b"-----BEGIN CERTIFICATE-----" not in pem:
             raise ConfigurationError(f"--ca-cert-file {self.ca_cert_file}: no PEM certificate in it")
+        try:  # gRPC would skip what it cannot read
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(self.ca_cert_file))
+        except ssl.SSLError as error:
+            raise ConfigurationError(
+                f"--ca-cert-file {self.ca_cert_file}: a certificate in it is malformed ({error.reason or 'not PEM'})"
+            ) from None
         return pem
 
 
@@ -128,8 +139,12 @@ def settings(
     head_timeout_s: float = 75.0,
     drain_timeout_s: float = 20.0,
     environ: Mapping[str, str],
+    read_files: bool = True,
 ) -> Settings:
-    """Check every value, files too. Raises ConfigurationError with one line that names the option and the remedy."""
+    """Check every value, and unless told otherwise what is in the files of the token and of the CA.
+
+    Raises ConfigurationError with one line that names the option and the remedy.
+    """
     if log_format not in ("json", "console"):
         raise ConfigurationError(f"--log-format {log_format!r}: use json or console")
     if log_level.lower() not in LOG_LEVELS:
@@ -138,8 +153,10 @@ def settings(
         raise ConfigurationError("--head-timeout and --drain-timeout: use a positive number of seconds")
     if kubeconfig is not None and not kubeconfig.is_file():
         raise ConfigurationError(f"--kubeconfig {kubeconfig}: no such file: correct the path")
+    kas = _kas_address(kas_address)
     made = Settings(
-        kas=_kas_address(kas_address),
+        kas=kas,
+        proxy=_proxy(kas.address, environ),
         token_file=token_file,
         token=_token_of(token_file, environ),
         ca_cert_file=ca_cert_file,
@@ -152,9 +169,17 @@ def settings(
         head_timeout_s=head_timeout_s,
         drain_timeout_s=drain_timeout_s,
     )
-    made.agent_token()  # a wrong path is said now, not at the first dial
-    made.kas_ca()
+    if read_files:  # a wrong path is said now, not at the first dial
+        made.agent_token()
+        made.kas_ca()
     return made
+
+
+def _proxy(kas: Address, environ: Mapping[str, str]) -> Proxy | None:
+    try:
+        return proxy_for(*kas, environ)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _kas_address(text: str | None) -> KasAddress:

@@ -52,7 +52,16 @@ CURABLE = (
     ("Hostname Verification", "its certificate has another name: --kas-address must be as in agent_api.external_url"),
     ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS: is this the port of agent_api?"),
     ("ALPN", "what answers there speaks no HTTP/2: is this the port of agent_api, and does the proxy pass gRPC?"),
-    ("errors resolving", "the name in --kas-address is unknown here"),
+    ("errors resolving", "the name in --kas-address, or that of the proxy, is unknown here"),
+    # gRPC's words for a page of HTML or an error of a proxy in front
+    ("http2 header with status", "what answers there is no agent door of kas: agentk doctor says more"),
+    ("END_STREAM", "what answers there is no agent door of kas: agentk doctor says more"),
+    ("Internal error from Core", "what answers there ended the stream at once: agentk doctor says more"),
+    ("response code 407", "the proxy wants a login: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+    (
+        "HTTP proxy returned",
+        "the proxy does not let agentk through to kas: allow CONNECT to --kas-address, or name kas in NO_PROXY",
+    ),
 )
 
 
@@ -123,7 +132,7 @@ class Session:
         address = self._settings.kas
         channel = call = None
         try:
-            channel = transport.channel(address.target, self._credentials())
+            channel = transport.channel(address.target, self._credentials(), self._settings.proxy)
             call = transport.call(channel, self._settings.agent_token().decode())
             self.link.begin_stream(self.link.attach + 1, self._hello(), self._loop.time())
             driving = self._tasks.spawn(self._drive(transport.ClientDuplex(call)), name="stream")
@@ -197,7 +206,7 @@ class Session:
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if not self._settings.kas.tls:
             return None
-        return grpc.ssl_channel_credentials(root_certificates=self._settings.kas_ca())
+        return transport.trust(self._settings.kas_ca())
 
     # ---- what kas says about the link ---------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class Carrier(ABC):
         if self._is_reading_paused:
             self._is_reading_paused = False
             connection.transport.resume_reading()
-        if reusable and not connection.is_write_paused:
+        if reusable and not connection.is_write_paused and not connection.is_narrow:
             self._home.pool.give_back(connection, self._home.loop.time())
         else:
             connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from agentk.kube_api.access import Access
 from agentk.kube_api.carrier import Carrier, Home
@@ -15,6 +16,8 @@ from kastunnel.link.limits import INLINE_BODY
 
 HOLD_S = 0.005  # a small answer that came in pieces is held so long to be said in one frame; nobody notices
 CREDENTIAL_WARNING = (b"Warning", b'299 kas "agentk: the API server refused the agent\'s own credential"')
+# Streams that last and say little at once. Not `watch=False`, as some clients say with each list.
+_FOLLOWING = re.compile(rb"[?&](?:watch|follow)=[1tT]")
 _IDEMPOTENT = frozenset({b"GET", b"HEAD"})
 
 
@@ -26,6 +29,7 @@ class PlainRequest(Carrier):
         "_hold_timer",
         "_is_answered",
         "_is_chunked",
+        "_is_following",
         "_is_head_said",
         "_is_proxied",
         "_is_upload_done",
@@ -49,6 +53,7 @@ class PlainRequest(Carrier):
         self._retry = b""  # what to send once more if a kept connection turns out to be dead
         # A 401 that came through the API server's proxy is a service's, not about agentk's credential.
         self._is_proxied = b"/proxy" in wanted.target
+        self._is_following = _FOLLOWING.search(wanted.target) is not None
 
     def begin(self, wanted: Open, head: bytes, connection: Connection | None) -> None:
         """Send the head, and what is there of the body, on ``connection``, or on one that is yet to be made."""
@@ -75,12 +80,20 @@ class PlainRequest(Carrier):
         self.connection = connection
         self._has_sent = True
         connection.user = self
+        if self._is_following:
+            connection.narrow()
         connection.transport.write(message)
         if sent:
             if connection.is_write_paused:
                 self._unconsumed = sent
             else:
                 self.exchange.consumed(sent)
+
+    def attach(self, connection: Connection) -> None:
+        """See Carrier."""
+        if self._is_following:
+            connection.narrow()
+        super().attach(connection)
 
     # From the link
 

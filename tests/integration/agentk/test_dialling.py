@@ -18,6 +18,7 @@ from tests.fakes.certificates import Authority
 from tests.fakes.exchange import FakeExchange
 from tests.integration.agentk.conftest import FixedCredentials, World, plain
 from tests.integration.agentk.test_upgrades import SWITCH, echo, spdy
+from tests.support.raw_server import serving
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_a_name_that_does_not_resolve_names_the_hop_and_has_not_run(world:
     assert said == Reset(Code.UPSTREAM_DIAL, "the API server's name cannot be resolved", Hop.API_SERVER, not_run=True)
 
 
-@pytest.mark.covers("P-01")
+@pytest.mark.covers("P-01", "T32")
 async def test_an_untrusted_certificate_is_a_tls_failure_that_has_not_run(secure: World, tmp_path: Path) -> None:
     other = Authority(tmp_path, "another CA").client_context()
     secure.credentials.access = access(f"https://127.0.0.1:{secure.server.port}", "", other, "kubernetes")
@@ -69,11 +70,12 @@ async def test_an_untrusted_certificate_is_a_tls_failure_that_has_not_run(secure
 async def test_a_server_without_tls_is_a_tls_failure(world: World, tmp_path: Path) -> None:
     async def plain_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     context = Authority(tmp_path).client_context()
-    async with await asyncio.start_server(plain_http, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(plain_http) as port:
         world.credentials.access = access(f"https://127.0.0.1:{port}", "", context, None)
         said = await failed(world.get())
     assert (said.code, said.hop, said.not_run) == (Code.UPSTREAM_TLS, Hop.API_SERVER, True)

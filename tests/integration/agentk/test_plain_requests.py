@@ -35,6 +35,25 @@ async def test_connections_are_used_again_one_request_at_a_time(world: World) ->
     assert world.server.connections == 3
 
 
+@pytest.mark.parametrize(
+    ("query", "connections"),
+    [
+        (b"watch=true", 2),
+        (b"allowWatchBookmarks=true&watch=1", 2),
+        (b"follow=true&container=a", 2),
+        (b"watch=False", 1),
+        (b"fieldSelector=watch%3Dtrue", 1),
+        (b"limit=500", 1),
+    ],
+)
+async def test_a_connection_that_reads_little_ahead_is_not_used_again(
+    world: World, query: bytes, connections: int
+) -> None:
+    await over(world.get(b"/api/v1/pods?" + query))
+    await over(world.get())
+    assert world.server.connections == connections
+
+
 async def test_credential_and_identity_come_last_and_only_from_agentk(world: World) -> None:
     identity = Impersonate("job", ("a,b", "c"), "u1", (("agent.gitlab.com/id", ("7", "8")),))
     await over(world.get(identity=identity))
@@ -46,7 +65,7 @@ async def test_credential_and_identity_come_last_and_only_from_agentk(world: Wor
     )
 
 
-@pytest.mark.covers("I-13", "I-14", "T-17")
+@pytest.mark.covers("I-13", "I-14", "T-17", "T5", "T6", "T18")
 async def test_identity_in_a_hostile_header_map_is_dropped(world: World) -> None:
     hostile = [
         (b"Impersonate-User", b"admin"),
@@ -98,7 +117,7 @@ HOSTILE_OPENS = {
 }
 
 
-@pytest.mark.covers("T-17", "I-13", "I-08", "S-19")
+@pytest.mark.covers("T-17", "I-13", "I-08", "S-19", "T6", "T16")
 @pytest.mark.parametrize("what", HOSTILE_OPENS.values(), ids=HOSTILE_OPENS.keys())
 async def test_a_hostile_open_is_refused_and_nothing_is_sent(world: World, what: dict[str, object]) -> None:
     exchange = world.open(**{"method": b"GET", "target": b"/api", "end": True, "body_length": 0} | what)

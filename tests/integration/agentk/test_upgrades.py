@@ -41,7 +41,7 @@ async def echo(call: Call) -> None:
     call.close()
 
 
-@pytest.mark.covers("I-11")
+@pytest.mark.covers("I-11", "T1", "T2", "T4")
 async def test_the_upgrade_request_has_no_body_and_the_same_identity(world: World) -> None:
     world.server.answer = echo
     identity = Impersonate("job", ("g",))
@@ -219,7 +219,7 @@ async def test_only_the_switch_that_was_asked_for_opens_a_pipe(world: World, sai
     await world.server.cancelled.wait()
 
 
-@pytest.mark.covers("S-12")
+@pytest.mark.covers("S-12", "T13")
 async def test_a_redirected_upgrade_is_not_followed(world: World) -> None:
     async def redirect(call: Call) -> None:
         await call.say(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")

@@ -8,6 +8,9 @@ import random
 import pytest
 
 from kas.errors import AgentNotConnected
+from kastunnel.doctor import tunnel
+from kastunnel.doctor.clocks import skew
+from kastunnel.doctor.road import utc_now
 from kastunnel.link.frames import Code
 from tests.integration.links.conftest import AGENT, Asked, Kas
 
@@ -146,6 +149,7 @@ async def test_a_rotated_token_is_what_revoking_goes_by(kas: Kas) -> None:
         assert len(kas.links) == 0
 
 
+@pytest.mark.covers("T9")
 async def test_an_unknown_token_gets_no_link(kas: Kas) -> None:
     async with kas.agent(b"wrong") as (_, uplink):
         async with asyncio.timeout(5):
@@ -228,3 +232,22 @@ async def test_a_kas_that_goes_down_says_bye(kas: Kas, caplog: pytest.LogCapture
             await kas.links.close()
             await asyncio.sleep(0.05)
     assert "kas ended the link" in caplog.messages
+
+
+async def test_a_doctor_that_shows_the_same_token_under_the_same_name_changes_nothing(kas: Kas) -> None:
+    async with kas.agent() as (agent, uplink):
+        await kas.linked()
+        asked = kas.ask()
+        answering = await agent.request()
+        address = f"127.0.0.1:{kas.relay.port}"
+        for token, code in (("good", Code.UNSUPPORTED), ("bad", Code.UNAUTHENTICATED), ("", Code.UNAUTHENTICATED)):
+            told = await tunnel.ask(address, tls=False, ca=None, token=token, instance="pod-0")
+            assert told.refused is not None
+            assert told.refused.code is code
+            assert skew("kas", told.date, utc_now()).state == "ok"
+        answering.exchange.send_head(200, [], b"still here", end=True)
+        await asked.until(lambda asked: asked.over)
+        assert bytes(asked.body) == b"still here"
+        assert uplink.connected
+        assert len(kas.links.of(AGENT)) == 1
+        assert kas.metrics.links.opened.value == 1

@@ -6,6 +6,7 @@ import pytest
 
 from agentk.config import Address, Settings, settings
 from agentk.errors import ConfigurationError
+from tests.fakes.certificates import Authority
 
 TOKEN = "kasagent-0123456789012345678901234567890123456789abc"
 ENVIRON = {"AGENTK_TOKEN": TOKEN, "POD_NAME": "agentk-0", "POD_NAMESPACE": "kas"}
@@ -73,11 +74,18 @@ def test_a_token_of_the_environment_is_not_in_the_repr() -> None:
     assert TOKEN not in repr(wanted)
 
 
-def test_a_ca_file_must_hold_a_certificate(tmp_path: Path) -> None:
-    file = tmp_path / "ca.pem"
-    file.write_text("-----BEGIN CERTIFICATE-----\n")
-    assert made(ca_cert_file=file).kas_ca() == b"-----BEGIN CERTIFICATE-----\n"
+@pytest.mark.covers("T31")
+def test_a_ca_file_must_hold_certificates_and_each_must_be_whole(tmp_path: Path) -> None:
+    good = Path(Authority(tmp_path).ca).read_bytes()
+    file = tmp_path / "some.pem"
+    file.write_bytes(good)
+    assert made(ca_cert_file=file).kas_ca() == good
     assert made().kas_ca() is None
+    for bad in (b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN CERTIFICATE-----\nAA!!\n-----END CERTIFICATE-----\n"):
+        for content in (good + bad, bad + good, bad):
+            file.write_bytes(content)
+            with pytest.raises(ConfigurationError, match="malformed"):
+                made(ca_cert_file=file)
     file.write_text("-----BEGIN PRIVATE KEY-----\n")
     with pytest.raises(ConfigurationError, match="no PEM certificate"):
         made(ca_cert_file=file)
@@ -93,3 +101,20 @@ def test_observability_is_local_by_default_and_can_be_off() -> None:
     assert made().observability == Address("127.0.0.1", 8080)
     assert made(observability_listen="[::]:0").observability == Address("::", 0)
     assert made(observability_listen="off").observability is None
+
+
+def test_the_proxy_is_that_of_the_way_to_kas() -> None:
+    token = {"AGENTK_TOKEN": TOKEN, "HTTPS_PROXY": "http://joe:secret@proxy:3128"}
+    assert str(made(kas_address="grpcs://kas.example.com:8150", environ=token).proxy) == "proxy:3128"
+    assert made(kas_address="grpcs://localhost:8150", environ=token).proxy is None
+    assert (
+        made(kas_address="grpcs://kas.example.com:8150", environ={**token, "NO_PROXY": "kas.example.com"}).proxy is None
+    )
+    assert "secret" not in repr(made(kas_address="grpcs://kas.example.com:8150", environ=token))
+
+
+def test_a_proxy_that_cannot_be_used_is_told_without_its_login() -> None:
+    token = {"AGENTK_TOKEN": TOKEN, "HTTPS_PROXY": "https://joe:secret@proxy:3128"}
+    with pytest.raises(ConfigurationError, match="^HTTPS_PROXY: ") as error:
+        made(kas_address="grpcs://kas.example.com:8150", environ=token)
+    assert "secret" not in str(error.value)

@@ -15,6 +15,7 @@ def test_the_agent_itself_needs_no_fields() -> None:
     assert identity_fields(AsAgent()) == ()
 
 
+@pytest.mark.covers("T4")
 def test_each_group_is_a_field_of_its_own() -> None:
     fields = identity_fields(Impersonate("u", ("a,b", "c d")))
     assert fields == ((b"Impersonate-User", b"u"), (b"Impersonate-Group", b"a,b"), (b"Impersonate-Group", b"c d"))
@@ -26,7 +27,7 @@ def test_an_extra_key_with_a_slash_is_percent_encoded() -> None:
     assert fields[1] == (b"Impersonate-Extra-agent.gitlab.com%2fid", b"7")
 
 
-@pytest.mark.covers("I-10")
+@pytest.mark.covers("I-10", "T4")
 @given(st.text(min_size=1, max_size=40).filter(lambda key: key.isascii() or key == key.lower()))
 def test_the_api_server_decodes_an_extra_key_to_the_very_key(key: str) -> None:
     (_, (name, _)) = identity_fields(Impersonate("u", extra=((key, ("v",)),)))

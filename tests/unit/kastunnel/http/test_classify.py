@@ -25,7 +25,7 @@ def test_every_recorded_request_is_classified_as_kubernetes_does() -> None:
         assert expected == (info and [*info[:10], list(info.parts), info.is_long_running]), (method, target)
 
 
-@pytest.mark.covers("Z-12")
+@pytest.mark.covers("Z-12", "T17")
 def test_a_hundred_thousand_generated_requests_are_classified_as_kubernetes_does() -> None:
     # Made by: python generate.py 105000 | recorder (stray bytes are shown as U+FFFD by its JSON).
     count = 0

@@ -29,7 +29,7 @@ def spellings(draw: st.DrawFn) -> bytes:
     ).encode()
 
 
-@pytest.mark.covers("I-02", "I-13", "I-14")
+@pytest.mark.covers("I-02", "I-13", "I-14", "T1", "T5")
 @given(st.lists(st.tuples(spellings(), st.just(b"close")), max_size=8), st.booleans())
 def test_no_spelling_of_a_dropped_name_reaches_an_api_server(found: list[tuple[bytes, bytes]], upgrade: bool) -> None:
     good = [(b"Accept", b"*/*"), (b"x_custom", b"1")]

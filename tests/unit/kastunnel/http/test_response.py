@@ -192,7 +192,7 @@ def test_another_switch_than_asked_for_is_refused(message: bytes) -> None:
         read(message, upgrade=b"SPDY/3.1")
 
 
-@pytest.mark.covers("S-07", "S-08")
+@pytest.mark.covers("S-07", "S-08", "T12")
 def test_any_other_answer_to_an_upgrade_is_read_to_its_end_and_the_connection_not_used_again() -> None:
     parser, body = read(OK, upgrade=b"websocket")
     assert body == b"hi"
