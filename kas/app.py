@@ -9,8 +9,7 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -21,14 +20,12 @@ from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
 from kas.agent_config.repositories.configured import ConfiguredRepositories
 from kas.agent_config.watcher import AgentConfigs
-from kas.audit.chain import sign
-from kas.audit.keys import instance_of, load_key
-from kas.audit.writer import AuditLog, AuditSettings
+from kas.audit.keeper import AuditKeeper
 from kas.certificates import Certificates
 from kas.changes import ChangeFollower
 from kas.clock import system_clock
 from kas.config import Config, doubts, load_config, needs_restart
-from kas.errors import ConfigurationError, StoreUnavailable
+from kas.errors import ConfigurationError
 from kas.expiries import Expiries
 from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
@@ -45,7 +42,7 @@ from kas.outbound import Outbound
 from kas.preflight import listening_socket, prepare_state_dir, read_secret
 from kas.presence.memory import MemoryPresence
 from kas.routing.router import Router
-from kas.store import Change, Store, open_store
+from kas.store import Store, open_store
 from kastunnel.toolkit import logs, memory
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import background
@@ -53,7 +50,7 @@ from kastunnel.toolkit.tasks import background
 log = logging.getLogger(__name__)
 
 CERTIFICATES_S = 3600.0  # how often own certificates are looked at for renewal
-HEADS_S = 60.0  # the longest time in which a cut-off end of the audit log would not be noticed
+FIRST_LOOK_S = 5.0  # for configuration repositories on other machines, before jobs are let in
 MAX_FILES = 1 << 20  # a watch is a connection, so a file
 
 
@@ -101,7 +98,6 @@ class Server:
             positive_s=config.access.positive_cache_s,
             negative_s=config.access.negative_cache_s,
         )
-        self.job_tokens = JobTokens(self.gate, store.job_tokens, store.registrations, self._lives)
         self.presence = MemoryPresence(time.monotonic)
         self.links = Links(
             f"kas-{secrets.token_hex(4)}",
@@ -113,9 +109,13 @@ class Server:
         self.router = Router(self.links, self.presence, hold_s=config.link.hold_s)
         self.expiries = Expiries(store.agent_tokens, self._token_expired, system_clock)
         self.limits = Limits(limit_settings(config.fair_use), self.metrics.limits, time.monotonic)
-        self.audit = _audit_log(config, self.metrics)
+        self.job_tokens = JobTokens(self.gate, store.job_tokens, store.registrations, self._lives, self.limits)
+        self.audit_keeper = AuditKeeper(config, store, self.metrics.audit, self.version)
+        self.audit = self.audit_keeper.log
         self._store = store
-        self.changes = ChangeFollower(store, self.directory, self.gate, self.configs, self.links, self._record_change)
+        self.changes = ChangeFollower(
+            store, self.directory, self.gate, self.configs, self.links, self.audit_keeper.record
+        )
         self.agent_api = AgentApiDoor(store.agent_tokens, self.links)
         self.kubernetes_api = KubernetesApiDoor(
             self.gate, self.router, _door_settings(config), self.metrics, limits=self.limits, audit=self.audit
@@ -123,6 +123,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._started = False
         self.configs.listen(self.gate.forget_agent)
+        self.configs.listen(self._record_configuration)
         self._observe()
 
     async def run(self) -> None:
@@ -130,11 +131,12 @@ class Server:
         config = self._config
         with _signals(self._stopping, self._reload):
             async with AsyncExitStack() as stack:
-                await stack.enter_async_context(self._keep_audit_log())
+                await stack.enter_async_context(self.audit_keeper.keep())
                 await stack.enter_async_context(self.outbound)
                 await stack.enter_async_context(self._open_observability())
-                await self.changes.begin()
-                await self.configs.refresh()
+                await self.audit_keeper.catch_up(await self.changes.begin())
+                await self.configs.refresh_local()
+                stack.callback(lambda: self.repositories.close())
                 await stack.enter_async_context(
                     background(
                         changes=self.changes.run,
@@ -149,6 +151,7 @@ class Server:
                 stack.push_async_callback(self.links.close)
                 await stack.enter_async_context(self._open_management())
                 await stack.enter_async_context(self._open_operator())
+                await self._look_elsewhere()
                 await stack.enter_async_context(self._open_kubernetes())
                 memory.settle()
                 self._started = True
@@ -163,6 +166,12 @@ class Server:
         )
         found.use(asyncio.get_running_loop())
         return found
+
+    async def _look_elsewhere(self) -> None:
+        """No job is refused for a configuration that comes a moment later; nor does a machine that is down hold the door shut."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.configs.looked()
 
     def _open_observability(self) -> AbstractAsyncContextManager[None]:
         door = self._config.observability
@@ -211,54 +220,15 @@ class Server:
             await self.kubernetes_api.start(listen.host, listen.port, tls, reuse_port=True)
             yield
 
-    @asynccontextmanager
-    async def _keep_audit_log(self) -> AsyncIterator[None]:
-        """Records from here on; the head of the chain is signed into the database from time to time, and at the end."""
-        audit = self.audit
-        if audit is None:
-            yield
-            return
-        try:
-            audit.start()
-        except OSError as error:
-            raise ConfigurationError(
-                f"audit.folder: {self._config.audit_folder} cannot be used: {error.strerror}"
-            ) from error
-        audit.event("kas_started", version=self.version)
-        try:
-            async with background(heads=partial(self._sign_heads, audit)):
-                yield
-        finally:
-            audit.event("kas_stopped")
-            await asyncio.to_thread(audit.stop)
-            await self._sign_head(audit)
-
-    async def _sign_heads(self, audit: AuditLog) -> None:
-        signed, at = audit.written, time.monotonic()
-        while True:
-            await asyncio.sleep(1)
-            head, now = audit.written, time.monotonic()
-            is_due = head.seq - signed.seq >= self._config.audit.head_records or now - at >= HEADS_S
-            if head != signed and is_due and await self._sign_head(audit):
-                signed, at = head, now
-
-    async def _sign_head(self, audit: AuditLog) -> bool:
-        head = audit.written
-        try:
-            await self._store.audit_heads.add(audit.instance, *head, sign(audit.key, audit.instance, head))
-        except StoreUnavailable as error:
-            log.error("head of the audit log was not signed", extra=fields(error=str(error)))
-            return False
-        return True
-
-    def _record_change(self, change: Change) -> None:
-        if self.audit is not None:
+    def _record_configuration(self, agent_id: int) -> None:
+        status = self.configs.status(agent_id)
+        if self.audit is not None and status is not None:
             self.audit.event(
-                change.kind.value,
-                subject=change.subject,
-                agent_id=change.agent_id,
-                actor=change.actor,
-                changed_at=change.at,
+                "configuration_closed" if status.config is None else "configuration_in_force",
+                agent_id=agent_id,
+                repository=status.repository,
+                commit=status.commit,
+                entries=0 if status.config is None else status.config.entries,
             )
 
     def _announce(self) -> None:
@@ -316,12 +286,13 @@ class Server:
         self._config = config
         logs.set_up(config.logging.level, config.logging.format)
         self.gate.positive_s, self.gate.negative_s = config.access.positive_cache_s, config.access.negative_cache_s
-        self.repositories = repositories
+        before, self.repositories = self.repositories, repositories
         self.configs.reconfigure(
             repositories,
             poll_s=config.poll_interval_s,
             allow_system_identities=config.access.allow_system_identities,
         )
+        before.close()
         self.kubernetes_api.settings = _door_settings(config)
         self.limits.reconfigure(limit_settings(config.fair_use))
         if self.audit is not None:
@@ -347,25 +318,6 @@ class Server:
 
 def _door_settings(config: Config) -> DoorSettings:
     return DoorSettings.from_config(config.kubernetes_api, log_all_requests=config.logging.requests == "all")
-
-
-def _audit_log(config: Config, metrics: Metrics) -> AuditLog | None:
-    audit = config.audit
-    if not audit.enabled:
-        return None
-    folder = config.audit_folder
-    key = load_key(config.audit_key_file, folder, may_create=audit.key_file is None)
-    settings = AuditSettings(
-        folder,
-        audit.stdout,
-        audit.max_file_bytes,
-        audit.max_file_age_s,
-        audit.max_files,
-        audit.fsync,
-        audit.on_loss == "refuse",
-        audit.max_waiting,
-    )
-    return AuditLog(key, instance_of(key, folder), settings, metrics.audit, system_clock)
 
 
 def _allow_many_files() -> None:

@@ -195,9 +195,10 @@ def _doubts(source: CertificateSource, config: Config, now: datetime) -> Iterato
     if source.not_after <= now:
         yield f"{source.door}: the certificate expired on {source.not_after:%Y-%m-%d}: clients will refuse it; renew it and send SIGHUP"
     url = getattr(getattr(config, source.door), "external_url", None)
-    if url is not None and not _covers(source.names, url.host):
+    if url is not None and not covers(source.names, url.host):
         yield f"{source.door}: the certificate is not for {url.host} of external_url (it is for {', '.join(source.names) or 'no name'})"
 
 
-def _covers(names: tuple[str, ...], host: str) -> bool:
+def covers(names: tuple[str, ...], host: str) -> bool:
+    """Whether a certificate for ``names`` is good for ``host``."""
     return host in names or ("." in host and f"*.{host.partition('.')[2]}" in names)

@@ -40,12 +40,12 @@ class ChangeFollower:
         self._record = record
         self._seq = 0
 
-    async def begin(self) -> None:
-        """Read the state as it is, and follow from there. Raises StoreUnavailable."""
-        self._seq = (
-            await self._store.changes.last()
-        )  # before the state: a change between the two is seen twice, not never
+    async def begin(self) -> int:
+        """Read the state as it is, and follow from there: from the change whose number is the value. Raises StoreUnavailable."""
+        # Before the state: a change between the two is seen twice, not never.
+        self._seq = await self._store.changes.last()
         await self._directory.refresh()
+        return self._seq
 
     async def run(self) -> None:
         """For ever. While the database cannot be read, what was known stays in force and is tried again."""

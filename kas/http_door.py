@@ -52,6 +52,12 @@ class DoorLimits:
     """For requests that are going on when the door closes."""
 
 
+def peer_of(request: Request) -> str:
+    """Where the request comes from, as ``host:port``."""
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+
+
 def answer(status: int, error: str, remedy: str, **headers: str) -> web.Response:
     """An error in one line of JSON. Keyword arguments are header names with ``_`` for ``-``."""
     text = json.dumps({"error": error, "remedy": remedy}) + "\n"

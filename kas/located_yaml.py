@@ -2,14 +2,14 @@
 
 Much less than YAML: one document, no anchors or aliases (no bombs), no duplicate keys, no tags beyond the core schema, plain
 scalars by YAML 1.2's core schema (``no`` and ``2024-01-01`` are text; so is ``0600``, which two versions of YAML read differently).
-Keys are always text. Built from parser events in a loop: nesting costs no stack.
+Keys are always text. Built from parser events; nesting is bounded, and so is the stack.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ MAX_DIGITS = 32  # int() of a very long number is quadratic, and refused by Pyth
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: eight times faster
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML's own set
 _CORE = "tag:yaml.org,2002:"
+_MAP, _SEQ = f"{_CORE}map", f"{_CORE}seq"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Mapping[str, bool | None] = {
@@ -58,12 +59,14 @@ class Mistake(NamedTuple):
 
 
 class MistakesInFile(ConfigurationError):
-    """The file has mistakes."""
+    """The file has mistakes: ``count`` of them, and ``mistakes``, the first MAX_MISTAKES in the file's order."""
 
-    def __init__(self, mistakes: list[Mistake]) -> None:
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.position))
-        lines = [str(mistake) for mistake in self.mistakes[:MAX_MISTAKES]]
-        if (more := len(mistakes) - MAX_MISTAKES) > 0:
+    def __init__(self, mistakes: list[Mistake], count: int | None = None) -> None:
+        """``count``: where only the first ones are known."""
+        self.count = len(mistakes) if count is None else count
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.position)[:MAX_MISTAKES])
+        lines = [str(mistake) for mistake in self.mistakes]
+        if (more := self.count - len(self.mistakes)) > 0:
             lines.append(f"{mistakes[0].source}: and {more} more")
         super().__init__("\n".join(lines))
 
@@ -159,23 +162,18 @@ def _value_at(data: Any, path: Path) -> Any:
     return data
 
 
-class _Open(NamedTuple):
-    """A collection that is being read, and the key that waits for its value."""
-
-    path: Path
-    into: dict[str, Any] | list[Any]
-    key: list[str]
+class _Stop(Exception):
+    """There is no sense in reading on."""
 
 
 class _Reader:
-    """Parser events to data, positions and mistakes. Reading goes on after a mistake, to find the others."""
+    """Parser events, pulled one by one, to data, positions and mistakes. Reading goes on after a mistake, to find the others."""
 
     def __init__(self, source: str, max_nodes: int) -> None:
         self._source = source
         self._max_nodes = max_nodes
-        self._stack: list[_Open] = []
         self._nodes = 0
-        self._documents = 0
+        self._next: Callable[[], Any] = lambda: None
         self.root: Any = None
         self.values: dict[Path, Position] = {}
         self.keys: dict[Path, Position] = {}
@@ -183,115 +181,99 @@ class _Reader:
 
     def read(self, text: str) -> None:
         """Read all of ``text``, or until a mistake after which nothing can be understood."""
+        loader = _LOADER(text)
+        self._next = loader.get_event
         try:
-            for event in _events(text):
-                if not self._take(event):
-                    return
+            self._stream()
+        except _Stop:
+            pass
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._refuse(mark, (), _syntax(error, text[mark.index] if mark and mark.index < len(text) else ""))
         except yaml.YAMLError:
             self._refuse(None, (), "this is not YAML")
+        finally:
+            loader.dispose()
 
-    def _take(self, event: Any) -> bool:
-        """False: stop, there is no sense in going on."""
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                return self._refuse(event.start_mark, (), "one YAML document was expected: remove this '---'")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._stack.pop()
-        elif isinstance(event, yaml.NodeEvent):
-            return self._node(event)
-        return True
+    def _stream(self) -> None:
+        documents = 0
+        while (event := self._next()) is not None:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._stop(event.start_mark, "one YAML document was expected: remove this '---'")
+            elif isinstance(event, yaml.NodeEvent):
+                self.root = self._value(event, (), 0)
 
-    def _node(self, event: Any) -> bool:
+    def _value(self, event: Any, path: Path, depth: int) -> Any:
+        """The value that begins with the event; all its events are taken."""
+        self._admit(event, path, depth)
+        mark = event.start_mark
+        self.values[path] = Position(mark.line + 1, mark.column + 1)
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            return self._scalar(event, path)
+        if kind is yaml.AliasEvent:
+            return None
+        is_mapping = kind is yaml.MappingStartEvent
+        if event.tag not in (None, "!", _MAP if is_mapping else _SEQ):
+            self._refuse(mark, path, f"the tag {shown(event.tag)} is not accepted")
+        return self._mapping(path, depth + 1) if is_mapping else self._sequence(path, depth + 1)
+
+    def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while type(event := self._next()) is not yaml.MappingEndEvent:
+            self._admit(event, path, depth)
+            if isinstance(event, yaml.CollectionStartEvent):
+                self._stop(event.start_mark, "a key must be text", path)
+            key = event.value if type(event) is yaml.ScalarEvent else ""
+            place = (*path, key)
+            if place in self.keys:
+                self._refuse(event.start_mark, place, f"this key is there already, in line {self.keys[place].line}")
+            mark = event.start_mark
+            self.keys[place] = Position(mark.line + 1, mark.column + 1)
+            found[key] = self._value(self._next(), place, depth)
+        return found
+
+    def _sequence(self, path: Path, depth: int) -> list[Any]:
+        found: list[Any] = []
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
+            found.append(self._value(event, (*path, len(found)), depth))
+        return found
+
+    def _admit(self, event: Any, path: Path, depth: int) -> None:
+        """Of a value or key: whether there may be another, here."""
         self._nodes += 1
         if self._nodes > self._max_nodes:
-            return self._refuse(event.start_mark, (), f"more than {self._max_nodes} values in one file")
-        if len(self._stack) >= MAX_DEPTH:
-            return self._refuse(event.start_mark, (), f"nested more than {MAX_DEPTH} deep")
-        top = self._stack[-1] if self._stack else None
-        path = _next_path(top)
+            self._stop(event.start_mark, f"more than {self._max_nodes} values in one file")
+        if depth >= MAX_DEPTH:
+            self._stop(event.start_mark, f"nested more than {MAX_DEPTH} deep")
         if event.anchor is not None:  # an alias has one too
-            self._refuse(event.start_mark, path, "anchors and aliases (& and *) are not accepted: write the value out")
-        if top is not None and _wants_key(top):
-            return self._key(top, event)
-        if isinstance(event, yaml.AliasEvent):
-            return self._put(top, path, event, None)
-        if isinstance(event, yaml.ScalarEvent):
-            return self._put(top, path, event, self._scalar(event, path))
-        return self._collection(top, path, event)
-
-    def _key(self, top: _Open, event: Any) -> bool:
-        if isinstance(event, yaml.CollectionStartEvent):
-            return self._refuse(event.start_mark, top.path, "a key must be text")
-        key = event.value if isinstance(event, yaml.ScalarEvent) else ""
-        path = (*top.path, key)
-        if path in self.keys:
-            self._refuse(event.start_mark, path, f"this key is there already, in line {self.keys[path].line}")
-        self.keys[path] = _position(event.start_mark)
-        top.key.append(key)
-        return True
-
-    def _collection(self, top: _Open | None, path: Path, event: Any) -> bool:
-        mapping = isinstance(event, yaml.MappingStartEvent)
-        if event.tag not in (None, "!", f"{_CORE}{'map' if mapping else 'seq'}"):
-            self._refuse(event.start_mark, path, f"the tag {shown(event.tag)} is not accepted")
-        into: dict[str, Any] | list[Any] = {} if mapping else []
-        self._put(top, path, event, into)
-        self._stack.append(_Open(path, into, []))
-        return True
-
-    def _put(self, top: _Open | None, path: Path, event: Any, value: Any) -> bool:
-        self.values[path] = _position(event.start_mark)
-        if top is None:
-            self.root = value
-        elif isinstance(top.into, list):
-            top.into.append(value)
-        else:
-            top.into[top.key.pop()] = value
-        return True
+            what = "anchors and aliases (& and *) are not accepted: write the value out"
+            self._refuse(event.start_mark, path, what)
 
     def _scalar(self, event: Any, path: Path) -> Any:
-        if event.tag is None:
+        tag = event.tag
+        if tag is None:
             value = _plain(event.value) if event.implicit[0] else event.value
-        elif event.tag in ("!", f"{_CORE}str"):
+        elif tag in ("!", f"{_CORE}str"):
             value = event.value
         else:
             value = _plain(event.value)
             kind = {bool: "bool", int: "int", float: "float", type(None): "null"}.get(type(value), "")
-            if event.tag != _CORE + kind:
-                self._refuse(event.start_mark, path, f"the tag {shown(event.tag)} is not accepted here")
+            if tag != _CORE + kind:
+                self._refuse(event.start_mark, path, f"the tag {shown(tag)} is not accepted here")
         if value is _OUT_OF_RANGE:
             self._refuse(event.start_mark, path, "this number is out of range")
         return value
 
-    def _refuse(self, mark: Any, path: Path, message: str) -> bool:
-        position = Position(1, 1) if mark is None else _position(mark)
+    def _refuse(self, mark: Any, path: Path, message: str) -> None:
+        position = Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
         self.mistakes.append(Mistake(self._source, position, text_of(path), message))
-        return False
 
-
-def _events(text: str) -> Iterator[Any]:
-    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
-    return events
-
-
-def _position(mark: Any) -> Position:
-    return Position(mark.line + 1, mark.column + 1)
-
-
-def _wants_key(top: _Open) -> bool:
-    return isinstance(top.into, dict) and not top.key
-
-
-def _next_path(top: _Open | None) -> Path:
-    if top is None:
-        return ()
-    if isinstance(top.into, list):
-        return (*top.path, len(top.into))
-    return (*top.path, top.key[-1]) if top.key else top.path
+    def _stop(self, mark: Any, message: str, path: Path = ()) -> NoReturn:
+        self._refuse(mark, path, message)
+        raise _Stop
 
 
 _OUT_OF_RANGE = object()
@@ -301,6 +283,8 @@ def _plain(text: str) -> Any:
     """A plain scalar by the core schema."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
     if _INTEGER.fullmatch(text):
         return int(text, 0) if len(text) <= MAX_DIGITS else _OUT_OF_RANGE
     if _FLOAT.fullmatch(text) and not re.fullmatch(r"[-+]?0[0-9]+", text):

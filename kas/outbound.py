@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -16,10 +17,12 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kas.errors import KasError
+from kastunnel.toolkit.proxies import Proxy, proxy_for
 
 MAX_BYTES = 1024 * 1024
 TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 100
+_PORTS = {"https": 443, "http": 80}
 MAX_CONNECTIONS_PER_HOST = 20
 
 
@@ -51,7 +54,6 @@ class Outbound:
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, limit_per_host=MAX_CONNECTIONS_PER_HOST),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,  # HTTPS_PROXY and NO_PROXY
             headers={"User-Agent": self._agent, "Accept-Encoding": "identity"},
         )
         return self
@@ -88,10 +90,18 @@ class Outbound:
         if self._session is None:
             raise RuntimeError("outside of its `async with`")
         host = _checked_host(url)
+        proxy = proxy_of(url)
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._session.request(
-                    method, url, headers=headers, data=body, allow_redirects=False, ssl=True if tls is None else tls
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    ssl=True if tls is None else tls,
+                    proxy=None if proxy is None else f"http://{proxy}",
+                    proxy_headers=None if proxy is None else proxy.headers,
                 ) as answer:
                     said = {name.lower(): value for name, value in answer.headers.items()}
                     if answer.status == 429 or answer.status >= 500:
@@ -101,6 +111,8 @@ class Outbound:
                     return Reply(answer.status, said, await _read(answer, max_bytes, host))
         except TimeoutError:
             raise PeerUnavailable(f"{host} does not answer within {timeout_s:g} s") from None
+        except aiohttp.ClientHttpProxyError as error:
+            raise PeerUnavailable(f"{host} cannot be reached: the proxy {proxy} answers {error.status}") from None
         except aiohttp.ClientConnectorCertificateError:
             raise PeerUnavailable(f"{host} shows a certificate that is not trusted: name its CA in ca_file") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -117,6 +129,15 @@ def read_json(reply: Reply, url: str) -> Any:
         raise PeerUnavailable(
             f"{urlsplit(url).hostname} answers {reply.status} with something that is not JSON"
         ) from None
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """The proxy of HTTPS_PROXY and NO_PROXY for this address. Raises PeerUnavailable where they cannot be understood."""
+    parts = urlsplit(url)
+    try:
+        return proxy_for(parts.hostname or "", parts.port or _PORTS[parts.scheme], os.environ)
+    except ValueError as error:
+        raise PeerUnavailable(f"{parts.hostname} is not asked: {error}") from None
 
 
 def tls_context(ca_file: Any) -> ssl.SSLContext | None:

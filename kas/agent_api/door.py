@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from kas.clock import system_clock
 from kas.errors import KasError, StoreUnavailable
 from kas.links.registry import Links
 from kastunnel.link import greeting
@@ -92,7 +93,7 @@ class AgentApiDoor:
         self._links = links
         self._streams = TaskOwner("agent-streams")
         self._strangers = 0
-        self._server = transport.server(self._accept)
+        self._server = transport.server(self._accept, system_clock)
 
     async def start(self, address: str, key_pair: Callable[[], KeyPair] | None) -> int:
         """Listen on ``host:port`` (port 0: any); the port. Raises KasError if it is in use.

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kas.cli import agent, audit, credential, demo, explain, job_token, kubeconfig, project, serve
+from kas.cli import agent, audit, credential, demo, doctor, explain, job_token, kubeconfig, project, serve
 from kas.errors import ConfigurationError, KasError
 from kas.store import InvalidValue
 
@@ -38,6 +38,7 @@ app.add_typer(audit.app, name="audit")
 app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("credential", context_settings=credential.AS_IT_IS)(credential.credential)
 app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
 

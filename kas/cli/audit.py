@@ -46,8 +46,8 @@ def verify_log(folder: FolderOption = None, config: ConfigOption = DEFAULT_CONFI
         verdict = verify(place, key, with_store(settings, heads))
     except OSError as error:
         raise KasError(f"{place} cannot be read: {error.strerror}") from error
-    for finding in verdict.findings:
-        print(finding)
+    for one in (*verdict.removed, *verdict.findings):
+        print(one)
     if verdict.findings:
         raise typer.Exit(EXIT_TAMPERED)
     print(f"All {verdict.records} records in {place} are as kas wrote them.")

@@ -195,24 +195,26 @@ def _pod(options: ManifestOptions) -> Object:
 
 
 def _container(options: ManifestOptions) -> Object:
-    arguments = [
-        f"--kas-address={options.kas_address}",
-        "--token-file=/etc/agentk/secrets/token",
-        f"--observability-listen=0.0.0.0:{_PROBE_PORT}",
-        f"--drain-timeout={_DRAIN_S}",
+    arguments = [f"--observability-listen=0.0.0.0:{_PROBE_PORT}", f"--drain-timeout={_DRAIN_S}"]
+    # Variables, so that `kubectl exec deployment/agentk -- agentk doctor` knows them too.
+    variables = [
+        _from_field("POD_NAME", "metadata.name"),
+        _from_field("POD_NAMESPACE", "metadata.namespace"),
+        {"name": "AGENTK_KAS_ADDRESS", "value": options.kas_address},
+        {"name": "AGENTK_TOKEN_FILE", "value": "/etc/agentk/secrets/token"},
     ]
     mounts: list[Object] = [
         {"name": "token", "mountPath": "/etc/agentk/secrets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
     ]
     if options.ca_certificate is not None:
-        arguments.append("--ca-cert-file=/etc/agentk/ca/ca.crt")
+        variables.append({"name": "AGENTK_CA_CERT_FILE", "value": "/etc/agentk/ca/ca.crt"})
         mounts.append({"name": "ca", "mountPath": "/etc/agentk/ca", "readOnly": True})
     return {
         "name": NAME,
         "image": options.image or f"{_IMAGE}:{version('kubernetes-agent-server')}",
         "args": arguments,
-        "env": [_from_field("POD_NAME", "metadata.name"), _from_field("POD_NAMESPACE", "metadata.namespace")],
+        "env": variables,
         "ports": [{"name": "observability", "containerPort": _PROBE_PORT}],
         "livenessProbe": _probe("/liveness", 10, failures=6),
         "readinessProbe": _probe("/readiness", 5, failures=3),

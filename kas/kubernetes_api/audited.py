@@ -1,4 +1,4 @@
-"""What the audit log is told about a request: attributes as they are, nothing rendered, for this runs on the event loop."""
+"""What the audit log is told about a request: attributes as they are; rendering remembers most of them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def record_of(
         at,
         request.request_id,
         request.connection.peer,
-        head.method.decode("latin-1"),
-        target.partition(b"?")[0].decode("latin-1"),
-        head.field(b"user-agent").decode("latin-1"),
+        head.method,
+        target.partition(b"?")[0],
+        head.field(b"user-agent"),
         0 if wish is None else wish.agent_id,
         request.caller,
         request.grant,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kas.access.caller import Caller
 from kas.access.grants import Access, Grant
-from kas.errors import AccessDenied, JobIsOver, KasError, Unauthenticated
+from kas.errors import AccessDenied, KasError
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, Framing
@@ -16,6 +16,7 @@ from kas.kubernetes_api.replies import Refusal, Refused, Reply
 from kas.kubernetes_api.upload import Upload
 from kas.limits.limits import Ticket
 from kas.metrics import Outcome
+from kas.streams.tap import Tap
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestHead
 from kastunnel.link.frames import Code, Hop
@@ -36,10 +37,12 @@ class CarriedRequest:
     grant: Grant | None = None
     ticket: Ticket | None = None  # of the limits, until the request is over
     judged: Judged | None = None
+    is_recorded = True  # in the audit log, when it is over
     exchange: Exchange | None = None
     upload: Upload | None = None
     answer: Answer | None = None  # set when the head of the answer has been written
     task: asyncio.Task[None] | None = None
+    tap: Tap | None = None  # of exec and attach, once they are a stream
     withheld: list[bytes] | None = None  # of an upgraded stream, until the client has taken the 101
     answered_at = 0.0
     status = 0
@@ -68,9 +71,7 @@ class CarriedRequest:
         reply = replies.REFUSALS[error.refusal] if isinstance(error, Refused) else replies.for_error(error)
         outcome = Outcome.FAILED if reply.status >= 500 else Outcome.REFUSED
         reason = ""
-        if isinstance(error, Unauthenticated) and not isinstance(error, JobIsOver):
-            self.door.limits.wrong_token(self.connection.peer)
-        elif isinstance(error, AccessDenied):
+        if isinstance(error, AccessDenied):
             reason = error.why
             self.denied = error
             if isinstance(error.caller, Caller):
@@ -120,6 +121,9 @@ class CarriedRequest:
             connection.relay = None
             if self.at_line_end and answer.framing is Framing.CHUNKED:
                 connection.write(answer.encode(replies.watch_error(reply, hop=hop, request_id=self.request_id)))
+            elif self.tap is not None:
+                failure = replies.failure(reply, hop=hop, request_id=self.request_id)
+                connection.write(self.tap.failure(failure))
             answer.break_off(connection)
 
     def _say(self, reply: Reply, hop: str, *, spoilt: bool) -> bool:

@@ -6,6 +6,8 @@ There is one deadline per connection, looked at by the door's sweep: setting it 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -16,12 +18,15 @@ from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestReader
+from kastunnel.toolkit import flow
 
 if TYPE_CHECKING:
     from kas.kubernetes_api.door import KubernetesApiDoor
 
 MAX_WAITING = 64 * 1024  # unread bytes kept for later; then we stop reading and let TCP hold the rest
 HIGH_WATER = 256 * 1024  # bytes in user space for a client that reads slowly
+
+FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.25  # whether what is written was taken, when closing
 
 
 class Connection(asyncio.Protocol):
@@ -64,7 +69,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The handshake is done: the first head must come soon."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        flow.bound(self.transport, HIGH_WATER)
         self.wait_for(Waiting.REQUEST, self.door.settings.head_s)
 
     def data_received(self, data: bytes) -> None:
@@ -192,11 +197,33 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def close(self) -> None:
-        """Write what is written, then close; abort if the client does not take it in time."""
+        """Close once the client has taken what is written; abort if it does not in time. A caller may read as slowly as ever.
+
+        Until then what comes is read and dropped: a ping at a closed socket would be answered with a reset, which destroys what is
+        still on its way. TLS has two more seconds for its own end, too few for a slow reader.
+        """
+        settings = self.door.settings
         self.is_closing = True
-        self.wait_for(Waiting.END, self.door.settings.linger_s)
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport
+        if transport is None:
+            return
+        if self.is_authenticated and _untaken(transport):
+            self.resume_reading()
+            self.wait_for(Waiting.END, settings.write_stall_s)
+            self._close_when_taken(FIRST_LOOK_S)
+        else:
+            self.wait_for(Waiting.END, settings.linger_s)
+            transport.close()
+
+    def _close_when_taken(self, look_s: float) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if _untaken(transport):
+            self.door.loop.call_later(look_s, self._close_when_taken, min(2 * look_s, LAST_LOOK_S))
+        else:
+            self.wait_for(Waiting.END, self.door.settings.linger_s)
+            transport.close()
 
     def close_slowly(self) -> None:
         """Close after an answer: at once if all was read, else when the client has read it and closes, or after a while."""
@@ -231,3 +258,14 @@ class Connection(asyncio.Protocol):
             self.close()
         elif self.transport is not None:
             self.transport.abort()
+
+
+def _untaken(transport: asyncio.Transport) -> bool:
+    """Whether bytes are still on this machine: in user space, or in the kernel because the client has not taken them."""
+    if transport.get_write_buffer_size():
+        return True
+    try:
+        waiting: bytes = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError, AttributeError):  # closed meanwhile
+        return False
+    return any(waiting)

@@ -250,7 +250,7 @@ class KubernetesApiDoor:
         if self.is_draining:
             self._changed.set()
         now = self.clock()
-        if self.audit is not None:
+        if self.audit is not None and relay.is_recorded:
             self.audit.add(record_of(relay, "request", self.wall_clock(), now, outcome, reason, code, hop))
         request_log.over(relay, outcome, reason, code, hop, self.settings, now)
 
@@ -262,7 +262,7 @@ class KubernetesApiDoor:
 
     def unread(self, connection: Connection, reply: Reply, detail: str, request_id: str) -> None:
         """Something came that is not a request."""
-        if self.audit is not None:
+        if self.audit is not None and not self.audit.refuses:
             self.audit.event(
                 "bad_request", request_id=request_id, peer=connection.peer, status=reply.status, reason=detail
             )

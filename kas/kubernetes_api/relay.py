@@ -18,6 +18,7 @@ from kas.kubernetes_api.waiting import Waiting
 from kas.limits.limits import NoTurn
 from kas.limits.sharing import Turns
 from kas.metrics import Outcome
+from kas.streams.choosing import tap_of
 from kastunnel.http.errors import BadMessage
 from kastunnel.link.frames import Code, Head, Hop, Reset
 from kastunnel.link.handler import Exchange
@@ -40,6 +41,7 @@ class Relay(CarriedRequest):
         door = self.door
         try:
             if door.audit is not None and door.audit.refuses:
+                self.is_recorded = False  # or those that are refused would fill the queue
                 raise AuditUnavailable
             if head.origin is not None:
                 admission.check_origin(head, door.settings)
@@ -60,8 +62,8 @@ class Relay(CarriedRequest):
 
     async def _ask(self, wish: Wish) -> None:
         try:
-            self.door.limits.refuse_strangers(self.connection.peer)
-            access = await self.door.gate.admit(wish.agent_id, wish.token)
+            with self.door.limits.asking(self.connection.peer, wish.token):
+                access = await self.door.gate.admit(wish.agent_id, wish.token)
             self._enter(wish, self._judge(wish, access))
         except (Refused, KasError) as error:
             self._refuse(error)
@@ -283,7 +285,7 @@ class Relay(CarriedRequest):
             self._complete()
             return
         if answer.framing is _PIPE:
-            self._switched(head.body)
+            self._switched(head)
             return
         if (judged := self.judged) is not None and judged.info is not None and judged.info.verb == "watch":
             self.at_line_end = not head.body or head.body.endswith(b"\n") if _is_json(head) else None
@@ -304,6 +306,10 @@ class Relay(CarriedRequest):
             return
         if self.withheld is not None:
             self.withheld.append(data)
+            return
+        if (tap := self.tap) is not None:
+            self.connection.write(tap.from_server(data))
+            self._wrote(len(data))
             return
         try:
             self.connection.write(answer.encode(data))
@@ -327,6 +333,12 @@ class Relay(CarriedRequest):
             return
         if self.withheld is not None:
             self._release()
+        if (tap := self.tap) is not None:
+            if tap.is_unfinished:  # kubectl would take silence for success
+                reply = replies.REFUSALS[Refusal.NO_STATUS]
+                self._fail(reply, Outcome.FAILED, Code.UPSTREAM_BROKEN, self._hop(Hop.API_SERVER))
+                return
+            self.connection.write(tap.rest())
         if answer.framing is _CHUNKED:
             self.connection.write(b"0\r\n\r\n")
         self._complete()
@@ -351,7 +363,7 @@ class Relay(CarriedRequest):
             self._release()
         known = reset.code in replies.RESETS
         outcome = Outcome.REFUSED if reset.code == Code.ACCESS_ENDED else Outcome.FAILED
-        reply = replies.for_reset(reset, self.head.method)
+        reply = replies.for_reset(reset, self.head.method, begun=self.answer is not None)
         name = Code(reset.code).name if known else Code.CODE_UNSET.name
         self._fail(reply, outcome, Code.CANCELLED, self._hop(reset.hop), reset.reason, name)
 
@@ -367,16 +379,18 @@ class Relay(CarriedRequest):
             if self.answer is None and self.judged is not None:
                 self._await_head(self.judged)
 
-    def _switched(self, body: bytes) -> None:
+    def _switched(self, head: Head) -> None:
         """The 101 has been written, alone: from here on the two directions are byte pipes."""
         connection = self.connection
         connection.wait_for_nothing()
-        self.withheld = [body] if body else []
+        if self.judged is not None:
+            self.tap = tap_of(self.judged.info, self.head.upgrade or b"", self.judged.wanted.target, head.headers)
+        self.withheld = [head.body] if head.body else []
         delay_s = SPDY_FIRST_S if self.head.upgrade == b"SPDY/3.1" else 0.0
         self.door.loop.call_later(delay_s, self._release)
         self.door.switched(self)
         if self.upload is not None:
-            self.upload.begin_pipe()
+            self.upload.begin_pipe(self.tap)
 
     def _release(self) -> None:
         """Let the client have what the API server said right after the 101."""
@@ -384,7 +398,7 @@ class Relay(CarriedRequest):
         self.withheld = None
         if withheld and not self.is_over and not self.is_orphan:
             data = b"".join(withheld)
-            self.connection.write(data)
+            self.connection.write(data if self.tap is None else self.tap.from_server(data))
             self._wrote(len(data))
 
     def _wrote(self, count: int) -> None:

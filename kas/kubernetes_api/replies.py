@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from kas import errors
 from kas.errors import KasError
+from kas.streams.tap import Failure
 from kastunnel.http.errors import BadMessage
 from kastunnel.link.frames import Code, Hop, Reset
 
@@ -31,6 +32,7 @@ class Refusal(Enum):
     BODY_TIMEOUT = auto()
     ANSWER_TIMEOUT = auto()
     BAD_ANSWER = auto()
+    NO_STATUS = auto()
     DRAINING = auto()
 
 
@@ -90,6 +92,9 @@ REFUSALS: Mapping[Refusal, Reply] = {
     Refusal.BODY_TIMEOUT: Reply(408, "Timeout", "the request body did not arrive in time"),
     Refusal.ANSWER_TIMEOUT: Reply(504, "Timeout", "the API server did not answer in time; it may still be processing"),
     Refusal.BAD_ANSWER: Reply(502, "", "what came back is not an answer that may be passed on"),
+    Refusal.NO_STATUS: Reply(
+        502, "", "the connection was closed before the command's exit code came; the command may still be running"
+    ),
     Refusal.DRAINING: Reply(503, "ServiceUnavailable", "kas is going down; try again"),
 }
 
@@ -115,6 +120,12 @@ RESETS: Mapping[Code, Reply] = {
     Code.INTERNAL: Reply(502, "", "something went wrong on the way"),
 }
 
+# The same, once the answer has begun.
+_BEGUN: Mapping[Code, str] = {
+    Code.UPSTREAM_BROKEN: "the API server closed the connection",
+    **dict.fromkeys((Code.TOO_LATE, Code.SUPERSEDED), "the connection to the agent was lost"),
+}
+
 # Where a write may have happened although nothing came back: 504, which says so, instead of 502.
 _MAY_HAVE_RUN = frozenset(
     {Code.CODE_UNSET, Code.CANCELLED, Code.UPSTREAM_BROKEN, Code.TOO_LATE, Code.SUPERSEDED, Code.INTERNAL}
@@ -135,14 +146,14 @@ def for_error(error: KasError) -> Reply:
     return reply
 
 
-def for_reset(reset: Reset, method: bytes) -> Reply:
-    """The reply where nothing of an answer was written yet. The reason of the other end is said, printable and short."""
+def for_reset(reset: Reset, method: bytes, *, begun: bool = False) -> Reply:
+    """The reply; ``begun``: part of the answer was written already. The reason of the other end is said, printable and short."""
     code = reset.code if reset.code in RESETS else Code.CODE_UNSET
     reply = RESETS[code]
-    text = reply.text
+    text = _BEGUN.get(code, reply.text) if begun else reply.text
     if reset.reason:
         text = f"{text}: {printable(reset.reason, 200)}"
-    if code in _MAY_HAVE_RUN and not reset.not_run and method not in _READS:
+    if not begun and code in _MAY_HAVE_RUN and not reset.not_run and method not in _READS:
         return Reply(504, "Timeout", f"{text}; it may still be processing")
     return reply._replace(text=text)
 
@@ -202,8 +213,13 @@ def render(
 
 def watch_error(reply: Reply, *, hop: str, request_id: str) -> bytes:
     """The last event of a watch in JSON: clients show its message, where a broken connection would tell them nothing."""
+    return b'{"type":"ERROR","object":%b}\n' % failure(reply, hop=hop, request_id=request_id).status.rstrip()
+
+
+def failure(reply: Reply, *, hop: str, request_id: str) -> Failure:
+    """The same for the error stream of exec and attach."""
     message = printable(f"{hop}: {reply.text} (request {request_id})", 600)
-    return b'{"type":"ERROR","object":%b}\n' % _status_object(reply, message).rstrip()
+    return Failure(message, _status_object(reply, message))
 
 
 def printable(text: str, limit: int) -> str:

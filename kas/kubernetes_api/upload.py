@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kas.kubernetes_api.replies import Refusal, Refused
+from kas.streams.tap import Tap
 from kastunnel.link.handler import Exchange
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 class Upload:
     """Moves bytes from the connection's reader to the exchange, and stops reading the client where there is no room."""
 
-    __slots__ = ("_connection", "_exchange", "_max_bytes", "is_open", "is_starved", "is_waiting", "sent")
+    __slots__ = ("_connection", "_exchange", "_max_bytes", "is_open", "is_starved", "is_waiting", "sent", "tap")
 
     def __init__(self, connection: Connection, exchange: Exchange, max_bytes: int | None, *, is_pipe: bool) -> None:
         """``is_pipe``: nothing is moved before ``begin_pipe``, for the answer decides what the bytes are."""
@@ -25,10 +26,12 @@ class Upload:
         self.is_open = True
         self.is_waiting = is_pipe
         self.is_starved = False
+        self.tap: Tap | None = None
 
-    def begin_pipe(self) -> None:
-        """The switch has been answered."""
+    def begin_pipe(self, tap: Tap | None) -> None:
+        """The switch has been answered. ``tap`` looks on from here."""
         self.is_waiting = False
+        self.tap = tap
         if self._connection.reader.waiting:
             self.pump()
 
@@ -47,6 +50,8 @@ class Upload:
             if self._max_bytes is not None and reader.body_bytes > self._max_bytes:
                 raise Refused(Refusal.BODY_TOO_LARGE)
             exchange.send(data)
+            if self.tap is not None:
+                self.tap.from_client(data)
             self.sent += len(data)
             connection.door.metrics.requests.to_cluster.value += len(data)
         if reader.complete:

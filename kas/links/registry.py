@@ -143,7 +143,7 @@ class Links:
         self._news = asyncio.Event()
 
     def _refusal(self, agent_id: int, hello: greeting.Hello) -> greeting.Refused | None:
-        if not greeting.common_version(hello):
+        if not greeting.common_version(hello):  # before anything about links: agentk doctor asks with version 0
             return greeting.Refused(
                 Code.UNSUPPORTED,
                 f"this kas speaks version {VERSION} of the link,"

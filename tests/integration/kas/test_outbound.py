@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from kas.outbound import Outbound, PeerUnavailable
+from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.forge import Forge
 
 
@@ -108,3 +109,29 @@ async def test_a_cancelled_question_leaves_nothing(forge, outbound):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("login", ["", "joe:p%3Aass@"])
+async def test_it_goes_through_the_proxy_of_the_environment_and_knows_no_netrc(
+    forge, outbound, tmp_path, monkeypatch, login
+):
+    (tmp_path / ".netrc").write_text("machine forge.test login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    forge.answers["/mirror"] = lambda request: dict(request.headers)
+    port = int(forge.url.rpartition(":")[2])
+    # The certificate of the fake is for localhost: TLS is checked for the name that is asked.
+    tls = forge.authority.client_context()
+    tls.check_hostname = False
+    async with ConnectProxy({"forge.test": ("127.0.0.1", port)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", f"//{login}"))
+        _, said = await outbound.get_json(f"https://forge.test:{port}/mirror", tls=tls)
+        assert not {"Authorization", "Proxy-Authorization"} & set(said)
+        assert proxy.asked == [f"forge.test:{port}"]
+        assert proxy.shown == ["Basic am9lOnA6YXNz" if login else ""]
+        proxy.status = 407
+        with pytest.raises(PeerUnavailable, match=r"the proxy 127.0.0.1:\d+ answers 407") as caught:
+            await outbound.get(f"https://other.test:{port}/a", tls=tls)
+        assert "ass" not in str(caught.value)
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://x")
+        with pytest.raises(PeerUnavailable, match="HTTPS_PROXY"):
+            await outbound.get(f"https://forge.test:{port}/a", tls=tls)

@@ -53,7 +53,7 @@ async def test_the_form_is_that_of_rfc_8693(door: Forge) -> None:
     async def routed(request: web.BaseRequest) -> web.StreamResponse:
         return await answer(request) if request.path == "/kas/v1/token" else await original(request)
 
-    door._runner.server.request_handler = routed  # type: ignore[union-attr]
+    door._server.request_handler = routed
     assert await exchanged(door, ttl_s=60) == JobToken("kasjob-x", 60)
     assert forms == [
         {

@@ -229,7 +229,7 @@ async def _watching(stage: Stage) -> FakeOpenExchange:
     return asked
 
 
-@pytest.mark.covers("T-21", "Z-08")
+@pytest.mark.covers("T-21", "Z-08", "T22")
 @pytest.mark.parametrize("change", ["revoked", "denied", "identity"])
 async def test_an_open_stream_ends_when_its_grant_does(plain: Stage, change: str) -> None:
     plain.change(recheck_s=0.02)

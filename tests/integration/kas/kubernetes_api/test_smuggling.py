@@ -14,7 +14,9 @@ from tests.unit.kastunnel.http.test_request import REFUSED
 SECOND = get(b"/agents/1/api/v1/second")
 
 
-@pytest.mark.covers("S-01", "S-09", "S-10", "S-11", "S-17", "I-02", "I-03", "I-04", "I-06", "A-15", "S-21")
+@pytest.mark.covers(
+    "S-01", "S-09", "S-10", "S-11", "S-17", "I-02", "I-03", "I-04", "I-06", "A-15", "S-21", "T7", "T17", "T19"
+)
 async def test_every_refused_message_gets_one_answer_and_the_connection_closes(stage: Stage) -> None:
     stage.change(linger_s=0.01)
     for data, kind in REFUSED:

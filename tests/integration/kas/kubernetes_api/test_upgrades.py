@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
+from kas.demo.practice_cluster import spdy
+from kas.errors import AccessDenied
 from kas.kubernetes_api import relay
 from kastunnel.link.frames import Code, Head, Hop, Reset
 from kastunnel.link.limits import NO_TIMEOUT_MS
@@ -21,6 +24,7 @@ SPDY = (
     b"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"
     b"X-Stream-Protocol-Version: v3.channel.k8s.io\r\nContent-Length: 0\r\n"
 )
+PING = b"\x80\x03\x00\x06\x00\x00\x00\x04\x00\x00\x00\x02"
 KINDS = [
     pytest.param(b"GET", WEBSOCKET, b"websocket", id="websocket"),
     pytest.param(b"POST", SPDY, b"SPDY/3.1", id="spdy"),
@@ -33,7 +37,10 @@ async def _switch(
     stage.upstream.script = None
     client.say(get(EXEC, fields, method=method) + early)
     asked = await stage.upstream.request()
-    asked.handler.on_head(Head(101, [(b"X-Stream-Protocol-Version", b"v4.channel.k8s.io")]))
+    agreed = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
+    if fields is SPDY:
+        agreed = (b"X-Stream-Protocol-Version", b"v4.channel.k8s.io")
+    asked.handler.on_head(Head(101, [agreed]))
     return asked
 
 
@@ -107,13 +114,13 @@ async def test_spdy_bytes_are_held_only_until_the_client_speaks(plain: Stage, mo
     monkeypatch.setattr(relay, "SPDY_FIRST_S", 30.0)
     async with plain.client() as client:
         asked = await _switch(plain, client, b"POST", SPDY)
-        asked.handler.on_data(b"held")
+        asked.handler.on_data(PING)
         await client.head()
         client.say(b"SYN_STREAM")
-        assert await client.reader.readexactly(4) == b"held"
+        assert await client.reader.readexactly(len(PING)) == PING
 
 
-@pytest.mark.covers("S-07", "S-08")
+@pytest.mark.covers("S-07", "S-08", "T12")
 @pytest.mark.parametrize(("method", "fields", "protocol"), KINDS)
 @pytest.mark.parametrize("status", [200, 400, 403, 500])
 async def test_any_other_answer_to_an_upgrade_is_passed_and_the_connection_closed(
@@ -194,6 +201,66 @@ async def test_a_broken_stream_never_ends_like_a_whole_one(stage: Stage) -> None
         assert stage.door.open_requests == 0
 
 
+SENTENCE = "kas: agent 1: API server: the API server closed the connection"
+
+
+@pytest.mark.covers("U-14")
+@pytest.mark.parametrize("ending", ["reset", "end", "access", "kas"])
+async def test_a_failure_is_written_into_the_error_stream_of_a_websocket(stage: Stage, ending: str) -> None:
+    async with stage.client() as client:
+        asked = await _switch(stage, client, b"GET", WEBSOCKET)
+        await client.head()
+        whole = b"\x82\x06\x01hello"
+        asked.handler.on_data(whole + b"\x82\x06\x01hel")  # the second one never comes whole
+        if ending == "reset":
+            asked.handler.on_reset(Reset(Code.UPSTREAM_BROKEN, "", Hop.API_SERVER))
+            expected = SENTENCE
+        elif ending == "end":
+            asked.handler.on_end(False)
+            expected = "before the command's exit code came"
+        elif ending == "access":
+            stage.door._connections.copy().pop().relay.end_access(AccessDenied(told="the rule is gone"))
+            expected = "this job may not do this: the rule is gone"
+        else:
+            stage.door._connections.copy().pop().relay.end_now()
+            expected = "kas is going down"
+        rest = await client.rest()
+        assert rest.startswith(whole + b"\x82")
+        said = rest[len(whole) :]
+        assert b'\x03{"kind":"Status"' in said
+        assert expected.encode() in said
+        assert said.endswith(b"\x88\x02\x03\xe8")
+
+
+@pytest.mark.covers("U-14")
+async def test_a_failure_is_written_into_the_error_stream_of_spdy(stage: Stage) -> None:
+    kubectl = spdy.Spdy(client=True)
+    api_server = spdy.Spdy()
+    streams = {kind: kubectl.open({"streamType": kind}) for kind in ("error", "stdin")}
+    async with stage.client() as client:
+        asked = await _switch(stage, client, b"POST", SPDY)
+        await client.head()
+        client.say(kubectl.taken())
+        await asked.until(lambda it: it.body)
+        for event in api_server.feed(bytes(asked.body)):
+            api_server.answer(event.stream)
+        asked.handler.on_data(api_server.taken())
+        asked.handler.on_reset(Reset(Code.UPSTREAM_BROKEN, "", Hop.API_SERVER))
+        *_, told = kubectl.feed(await client.rest())
+        assert (told.stream, told.fin) == (streams["error"], True)
+        assert SENTENCE in json.loads(told.data)["message"]
+
+
+async def test_a_command_that_ended_ends_as_the_api_server_says(stage: Stage) -> None:
+    async with stage.client() as client:
+        asked = await _switch(stage, client, b"GET", WEBSOCKET)
+        await client.head()
+        whole = b'\x82\x15\x03{"status":"Success"}'
+        asked.handler.on_data(whole)
+        asked.handler.on_end(False)
+        assert await client.rest() == whole
+
+
 @pytest.mark.covers("U-03", "S-15")
 async def test_a_pipe_keeps_to_the_room_on_the_link_and_to_what_its_client_reads(stage: Stage) -> None:
     stage.upstream.window = 65536
@@ -221,3 +288,29 @@ async def test_a_pipe_keeps_to_the_room_on_the_link_and_to_what_its_client_reads
         for _ in range(200):
             await client.reader.readexactly(65536)
         await asked.until(lambda it: it.consumed_bytes == said + 1000)
+
+
+@pytest.mark.covers("S-15")
+@pytest.mark.parametrize("ending", ["end", "reset"])
+async def test_who_reads_slowly_gets_the_last_bytes_of_a_stream_that_has_ended(stage: Stage, ending: str) -> None:
+    stage.change(linger_s=0.2)
+    target = EXEC.replace(b"exec", b"portforward")
+    async with stage.client() as client:
+        stage.upstream.script = None
+        client.say(get(target, WEBSOCKET))
+        asked = await stage.upstream.request()
+        asked.handler.on_head(Head(101, [(b"Sec-WebSocket-Protocol", b"v4.channel.k8s.io")]))
+        await client.head()
+        client.writer.transport.pause_reading()
+        content = bytes(range(256)) * 4096 * 8  # more than all buffers on the way hold
+        asked.handler.on_data(content)
+        if ending == "end":
+            asked.handler.on_end(False)
+        else:
+            asked.handler.on_reset(Reset(Code.UPSTREAM_BROKEN, "", Hop.API_SERVER))
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            client.say(b"a ping that nobody waits for any more")
+        client.writer.transport.resume_reading()
+        assert await client.rest(timeout_s=20) == content
+    await stage.deserted()

@@ -132,14 +132,14 @@ def test_the_manifest_holds_the_token_and_the_ca(kas: Kas, folder: Path):
     assert documents["ConfigMap"]["data"]["ca.crt"] == (folder / "state/pki/ca.crt").read_text()
     (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/agentk:1"
-    assert "--kas-address=grpcs://kas.example.com:8150" in container["args"]
+    assert {"name": "AGENTK_KAS_ADDRESS", "value": "grpcs://kas.example.com:8150"} in container["env"]
     assert documents["Deployment"]["metadata"]["namespace"] == "tools"
 
 
 def test_the_address_in_a_manifest_can_be_another(kas: Kas):
     register(kas)
     outcome = kas("agent", "manifest", "prod", "--kas-address", "grpcs://kas.internal:8150")
-    assert "--kas-address=grpcs://kas.internal:8150" in outcome.out
+    assert "value: grpcs://kas.internal:8150" in outcome.out
 
 
 def test_instructions_name_the_configuration_that_was_used(kas: Kas, folder: Path):

@@ -110,14 +110,14 @@ def test_the_pod_keeps_the_restricted_standard():
 
 def test_agentk_is_told_where_kas_is_and_who_it_is():
     (container,) = pod(FULL)["containers"]
-    assert container["args"] == [
-        "--kas-address=grpcs://kas.example.com:8150",
-        "--token-file=/etc/agentk/secrets/token",
-        "--observability-listen=0.0.0.0:8080",
-        "--drain-timeout=20",
-        "--ca-cert-file=/etc/agentk/ca/ca.crt",
-    ]
-    assert [variable["name"] for variable in container["env"]] == ["POD_NAME", "POD_NAMESPACE"]
+    assert container["args"] == ["--observability-listen=0.0.0.0:8080", "--drain-timeout=20"]
+    assert {variable["name"]: variable.get("value") for variable in container["env"]} == {
+        "POD_NAME": None,
+        "POD_NAMESPACE": None,
+        "AGENTK_KAS_ADDRESS": "grpcs://kas.example.com:8150",
+        "AGENTK_TOKEN_FILE": "/etc/agentk/secrets/token",
+        "AGENTK_CA_CERT_FILE": "/etc/agentk/ca/ca.crt",
+    }
     assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")} == {
         "/liveness",
         "/readiness",

@@ -43,6 +43,7 @@ def judged(text: bytes, identity: AsAgent | Impersonate | None = None, settings:
     return judge(head, read_wish(head), access(identity or AsAgent()), reader, settings, "r1")
 
 
+@pytest.mark.covers("T3")
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
@@ -87,7 +88,7 @@ def test_without_a_credential_there_is_no_wish() -> None:
         (AsAgent(), IMPERSONATING, [b"Impersonate-Uid: 1"], None),
     ],
 )
-@pytest.mark.covers("I-05")
+@pytest.mark.covers("I-05", "T1", "T2")
 def test_as_whom(
     identity: AsAgent | Impersonate,
     settings: DoorSettings,

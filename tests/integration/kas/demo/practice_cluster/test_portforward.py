@@ -10,6 +10,7 @@ from aiohttp import WSMsgType
 
 from kas.demo.practice_cluster import PracticeCluster, spdy
 from kas.demo.practice_cluster.portforward import PROTOCOL, TUNNEL_PROTOCOL
+from tests.support.raw_server import serving
 
 from .conftest import LIMIT_S, Client
 from .spdy_client import SpdyClient
@@ -26,12 +27,11 @@ async def echo_port(client: Client) -> AsyncIterator[int]:
             writer.write(data)
             await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     await client.run_pod("a", "sleep", "1000")
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+    async with serving(serve) as port:
+        yield port
 
 
 def opened(client: SpdyClient, port: int, number: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kas.demo.practice_cluster import spdy
-from kas.demo.practice_cluster.spdy_dictionary import DICTIONARY
+from kas.streams.spdy_dictionary import DICTIONARY
 
 
 def test_the_dictionary_is_the_one_of_the_protocol():
