@@ -49,10 +49,13 @@ def test_the_instructions_of_agent_register_render(token_file: Path, tmp_path: P
     assert one(documents, "Secret")["metadata"]["name"] == "agentk-token"
     assert one(documents, "ConfigMap")["data"] == {"ca.crt": CA}
     container = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert "--kas-address=grpcs://kas.example.com:8150" in container["args"]
-    assert "--token-file=/etc/agentk/secrets/token" in container["args"]
-    assert "--ca-cert-file=/etc/agentk/ca/ca.crt" in container["args"]
-    assert {variable["name"] for variable in container["env"]} == {"POD_NAME", "POD_NAMESPACE"}
+    assert {variable["name"]: variable.get("value") for variable in container["env"]} == {
+        "POD_NAME": None,
+        "POD_NAMESPACE": None,
+        "AGENTK_KAS_ADDRESS": "grpcs://kas.example.com:8150",
+        "AGENTK_TOKEN_FILE": "/etc/agentk/secrets/token",
+        "AGENTK_CA_CERT_FILE": "/etc/agentk/ca/ca.crt",
+    }
 
 
 def test_least_rights_by_default(token_file: Path) -> None:

@@ -57,6 +57,8 @@ def test_what_jobs_and_the_operator_did_is_recorded_and_any_change_is_found(own:
     job.run("exec", "nobody", "--", "secret-command", fails=True)
     stopped(own)
 
+    (configured,) = [one for one in records(own) if one["event"] == "configuration_in_force"]
+    assert (configured["agent_id"], configured["entries"], len(configured["commit"])) == (agent.id, 1, 40)
     of_job = [one for one in records(own, "--project", JOBS_PROJECT, "--job", "42") if "resource" in one]
     did = {(one["verb"], one["resource"], one["outcome"]) for one in of_job}
     assert {("list", "pods", "answered"), ("delete", "configmaps", "refused")} <= did
@@ -103,3 +105,15 @@ def test_a_crash_leaves_a_log_that_goes_on(own: Product) -> None:
     stopped(own)
     assert [one["event"] for one in records(own)].count("kas_started") == 2
     assert own.command("audit", "verify").startswith("All ")
+
+
+def test_what_was_done_while_kas_was_down_is_recorded_when_it_is_up(own: Product) -> None:
+    stopped(own)
+    own.register("meanwhile", CONFIG_PROJECT)
+    own.start_kas()
+    stopped(own)
+    acts = [one["event"] for one in records(own) if one.get("change") is not None]
+    assert acts == ["agent_registered", "agent_token_created"]
+    own.start_kas()
+    stopped(own)
+    assert len([one for one in records(own) if one.get("change") is not None]) == len(acts)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import CONFIG_PROJECT, JOBS_PROJECT, chosen
-from tests.support.kubectls import Kubectl, any_kubectl
+from tests.support.kubectls import Kubectl, any_kubectl, kubectl_program
 from tests.support.practice import practice_cluster
 from tests.support.product import Agent, Product
 
@@ -63,7 +63,7 @@ def test_kubectl_and_kas_kubeconfig_say_that_a_token_is_not_accepted(
     assert b"Warning: kas: the token is missing, malformed, unknown, expired or revoked" in said.stderr
 
 
-@pytest.mark.covers("A-08")
+@pytest.mark.covers("A-08", "T28")
 def test_an_unknown_agent_and_a_forbidden_one_are_told_the_same(product: Product, agent: Agent) -> None:
     token = product.job_token("else/where").read_text()
     forbidden = answer(product, f"/agents/{agent.id}{PODS}", f"ci:{agent.id}:{token}")
@@ -188,3 +188,16 @@ def test_agentk_with_the_wrong_ca_says_that_the_certificate_is_not_trusted(
     process = product.start_agentk(agent, cluster, ca_file=wrong, wait=False)
     process.wait_until(lambda: "kas cannot be dialled" in process.said(), "agentk says that it cannot dial")
     assert "--ca-cert-file" in process.said()
+
+
+@pytest.mark.covers("X-03")
+@pytest.mark.parametrize("minor", ["1.27", "1.33"])
+def test_apply_with_a_token_that_is_over_says_so_beside_the_text_about_openapi(
+    product: Product, job_kubeconfig: Path, minor: str, tmp_path: Path
+) -> None:
+    over = tmp_path / "kubeconfig"
+    over.write_text(re.sub(r"(ci:\d+:)[^\s\"']+", r"\g<1>over", job_kubeconfig.read_text()))
+    kubectl = Kubectl(kubectl_program(minor), over, tmp_path)
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
+    said = kubectl.run("apply", "--filename", "-", input=text, fails=True)
+    assert "Warning: kas: the token is missing, malformed, unknown, expired or revoked (request " in said

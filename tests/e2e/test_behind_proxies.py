@@ -1,4 +1,4 @@
-"""kas behind nginx and HAProxy, set up as docs/operating.md says: everything works, and nothing is read in two ways."""
+"""kas behind nginx, HAProxy and Apache, set up as docs/operating.md says: everything works, and nothing is read in two ways."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import CONFIG_PROJECT, JOBS_PROJECT, chosen
+from tests.support.apache import apache
 from tests.support.haproxy import haproxy
 from tests.support.kubectls import Kubectl, kubectl_program
 from tests.support.nginx import Front, nginx
@@ -32,7 +33,7 @@ HELLO = Path(__file__).parents[2] / "examples" / "hello"
 GOOD = json.dumps({"ci_access": {"projects": [{"id": JOBS_PROJECT}]}})
 
 
-PROXIES = {"nginx": nginx, "haproxy": haproxy}
+PROXIES = {"nginx": nginx, "haproxy": haproxy, "apache": apache}
 
 
 def behind(name: str, product: Product, folder: Path) -> AbstractContextManager[Front]:
@@ -42,7 +43,13 @@ def behind(name: str, product: Product, folder: Path) -> AbstractContextManager[
 
 @pytest.fixture(
     scope="module",
-    params=["nginx-reencrypted", "nginx-passthrough", "haproxy-reencrypted", "haproxy-passthrough"],
+    params=[
+        "nginx-reencrypted",
+        "nginx-passthrough",
+        "haproxy-reencrypted",
+        "haproxy-passthrough",
+        "apache-reencrypted",
+    ],
 )
 def front(
     request: pytest.FixtureRequest, product: Product, tmp_path_factory: pytest.TempPathFactory
@@ -145,7 +152,7 @@ def counting_api_server(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 @pytest.mark.covers("S-03")
-@pytest.mark.parametrize("name", ["nginx-reencrypted", "haproxy-reencrypted"])
+@pytest.mark.parametrize("name", ["nginx-reencrypted", "haproxy-reencrypted", "apache-reencrypted"])
 def test_no_mutation_of_the_framing_becomes_two_requests_behind_a_proxy(
     name: str, product: Product, tmp_path: Path
 ) -> None:
@@ -179,7 +186,11 @@ def test_no_mutation_of_the_framing_becomes_two_requests_behind_a_proxy(
 
 
 # What the proxy itself reads as two requests although a length covers both: reviewed, and so it may change only knowingly.
-READ_AS_TWO: dict[str, set[bytes]] = {"nginx-reencrypted": set(), "haproxy-reencrypted": set()}
+READ_AS_TWO: dict[str, set[bytes]] = {
+    "nginx-reencrypted": set(),
+    "haproxy-reencrypted": set(),
+    "apache-reencrypted": set(),
+}
 
 
 def _send(trust: ssl.SSLContext, port: int, message: bytes) -> None:

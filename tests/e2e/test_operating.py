@@ -187,7 +187,7 @@ def test_both_ends_log_the_request_id_that_the_client_sees(own: Product, cluster
         assert lines[-1]["request_id"] == request_id
 
 
-@pytest.mark.covers("A-14")
+@pytest.mark.covers("A-14", "T26")
 def test_no_secret_is_in_a_log_the_database_or_an_argument(own: Product, cluster: Path) -> None:
     agent, agentk, job = served(own, cluster, "secretive")
     job_token = json.loads(job.run("config", "view", "--raw", "--output=json"))["users"][0]["user"]["token"]

@@ -118,7 +118,7 @@ def test_one_identity_for_all_jobs(product: Product, identities: Identities, tmp
     assert set(info["groups"]) == {"ci:deployers", "system:authenticated"}
 
 
-@pytest.mark.covers("I-01")
+@pytest.mark.covers("I-01", "T1")
 def test_a_job_cannot_choose_another_identity(product: Product, kubectl: Kubectl) -> None:
     said = kubectl.run("--as", "admin", "--as-group", "system:masters", "get", "pods", fails=True)
     assert "impersonat" in said.lower()

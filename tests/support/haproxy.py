@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,8 +21,8 @@ START_LIMIT_S = 10
 
 
 @contextmanager
-def haproxy(name: str, product: Product, folder: Path) -> Iterator[Front]:
-    """Run the block ``name`` in front of ``product``; skips where there is no HAProxy."""
+def haproxy(name: str, product: Product, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[Front]:
+    """Run the block ``name`` in front of ``product``, with mistakes where ``changes`` replaces; skips where there is no HAProxy."""
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     if not Path(program).exists():
         pytest.skip("haproxy is not installed")
@@ -34,6 +34,9 @@ def haproxy(name: str, product: Product, folder: Path) -> Iterator[Front]:
         "18154": urlsplit(product.kubernetes_url).port,
     }
     text = block(name, "haproxy")
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     for old, new in behind.items():
         text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
     for old, new in ports.items():
@@ -51,14 +54,15 @@ def haproxy(name: str, product: Product, folder: Path) -> Iterator[Front]:
         subprocess.Popen([program, "-db", "-f", config], stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         try:
-            _wait_until_it_listens(process, [*ports.values()], log)
+            wait_until_it_listens(process, [*ports.values()], log)
             yield Front(f"grpcs://localhost:{ports['8150']}", f"https://localhost:{ports['8154']}", log)
         finally:
             process.terminate()
             process.wait(10)
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], ports: list[int], log: Path) -> None:
+def wait_until_it_listens(process: subprocess.Popen[bytes], ports: list[int], log: Path) -> None:
+    """Of a proxy; what it logged, where it does not."""
     deadline = time.monotonic() + START_LIMIT_S
     for port in ports:
         while process.poll() is None and time.monotonic() < deadline:

@@ -81,7 +81,7 @@ class Kubectl:
             [self.program, *words],
             input=data or b"",
             capture_output=True,
-            env=self._environment(),
+            env=self.environment_now(),
             timeout=COMMAND_LIMIT_S,
             check=False,
         )
@@ -94,7 +94,7 @@ class Kubectl:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self._environment(),
+            env=self.environment_now(),
         ) as process:
             try:
                 yield process
@@ -105,7 +105,8 @@ class Kubectl:
         """The same kubectl with another kubeconfig."""
         return Kubectl(self.program, kubeconfig, self.home, self.environment)
 
-    def _environment(self) -> dict[str, str]:
+    def environment_now(self) -> dict[str, str]:
+        """What its processes get."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "XDG_"))}
         # A proxy of the machine is not for localhost.
         own = {"KUBECONFIG": str(self.kubeconfig), "HOME": str(self.home), "NO_PROXY": "localhost,127.0.0.1"}

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,8 @@ def block(name: str, language: str = "nginx") -> str:
 
 
 @contextmanager
-def nginx(name: str, product: Product, folder: Path) -> Iterator[Front]:
-    """Run the block ``name`` in front of ``product``; skips where there is no nginx."""
+def nginx(name: str, product: Product, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[Front]:
+    """Run the block ``name`` in front of ``product``, with mistakes where ``changes`` replaces; skips where there is no nginx."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(program).exists():
         pytest.skip("nginx is not installed")
@@ -57,6 +57,9 @@ def nginx(name: str, product: Product, folder: Path) -> Iterator[Front]:
         "18154": urlsplit(product.kubernetes_url).port,
     }
     text = block(name)
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     for old, new in behind.items():
         text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
     for old, new in ports.items():

@@ -156,12 +156,13 @@ class Product:
         document = _merged(self._base_config(), {**self.options, **changed})
         self.config_file.write_text(json.dumps(document, indent=1))
 
-    def start_kas(self) -> Process:
-        """Start kas and wait until it is ready."""
+    def start_kas(self, *, wait: bool = True) -> Process:
+        """Start kas and wait until it is ready, unless told otherwise."""
         command = [PROGRAMS / "kas", "serve", "--config", self.config_file]
         observability = f"http://127.0.0.1:{self._ports['observability']}"
         self.kas = self._start("kas", command, observability, {})
-        self.kas.wait_ready()
+        if wait:
+            self.kas.wait_ready()
         return self.kas
 
     def start_agentk(
@@ -293,7 +294,7 @@ class Product:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("KAS_", "AGENTK_", "KUBE")) and not name.lower().endswith("_proxy")
+            if not name.startswith(("KAS_", "AGENTK_", "KUBE", "GRPC_")) and not name.lower().endswith("_proxy")
         }
         return {**kept, "HOME": str(self.folder), "NO_COLOR": "1"}
 

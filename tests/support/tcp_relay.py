@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 
 class TcpRelay:
-    """Forwards 127.0.0.1:``port`` to ``target``. ``cut`` resets every connection; while ``refuses``, new ones are closed at once."""
+    """Forwards 127.0.0.1:``port`` to ``target``.
+
+    ``cut`` resets every connection, ``finish`` ends it as a closing program would, ``mute`` lets it stand and drops what comes from then
+    on. While ``refuses``, new ones are closed at once.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._muted: set[asyncio.StreamWriter] = set()
         self.refuses = False
         self.accepted = 0
         self.port = 0
@@ -29,9 +38,13 @@ class TcpRelay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        await asyncio.sleep(0)  # for what was accepted just now to have its task
+        for dialling in list(self._dialling):
+            dialling.cancel()
         self.cut()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*self._dialling, *self._pumps, return_exceptions=True)
         await self._server.wait_closed()
+        await asyncio.sleep(0)  # for what was aborted to be closed
 
     def cut(self) -> None:
         """RST to both sides of every connection."""
@@ -40,13 +53,33 @@ class TcpRelay:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def finish(self) -> None:
+        """FIN to both sides of every connection."""
+        for writer in list(self._writers):
+            writer.close()
+
+    def mute(self) -> None:
+        """Every connection that is open stands from now on, and nothing arrives at either side."""
+        self._muted |= self._writers
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self.refuses:
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, far_writer}
+        self._writers.add(writer)
+        dialling = asyncio.get_running_loop().create_task(self._dial(reader, writer))
+        self._dialling.add(dialling)
+        dialling.add_done_callback(self._dialling.discard)
+
+    async def _dial(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except (OSError, asyncio.CancelledError):
+            self._writers.discard(writer)
+            writer.transport.abort()
+            return
+        self._writers.add(far_writer)
         loop = asyncio.get_running_loop()
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             pump = loop.create_task(self._pump(source, sink))
@@ -56,10 +89,66 @@ class TcpRelay:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
+                if sink in self._muted:
+                    continue
                 sink.write(data)
                 await sink.drain()
         except OSError:
             pass
         finally:
             self._writers.discard(sink)
+            self._muted.discard(sink)
             sink.close()
+
+
+class Road:
+    """A relay that lives in a thread of its own, for tests whose ends are programs."""
+
+    def __init__(self, target: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._relay = TcpRelay(target)
+        self.cuts = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._relay.__aenter__(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._relay.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._relay.port
+
+    @property
+    def accepted(self) -> int:
+        """Connections so far."""
+        return self._relay.accepted
+
+    def now(self, what: Callable[[TcpRelay], None]) -> None:
+        """Do this to the relay."""
+        self._loop.call_soon_threadsafe(what, self._relay)
+
+    @contextmanager
+    def every(self, pause_s: float, what: Callable[[TcpRelay], None]) -> Iterator[None]:
+        """Do this again and again while the block runs."""
+        ending = threading.Event()
+
+        def again() -> None:
+            while not ending.wait(pause_s):
+                self.cuts += 1
+                self.now(what)
+
+        doing = threading.Thread(target=again)
+        doing.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            doing.join()

@@ -9,6 +9,7 @@ import pytest
 
 AGENT = "agentk.app"
 SERVER = "kas.app"
+DOCTORS = ("agentk.doctor.checks", "kas.doctor.table")  # they run where the programs do
 COMMAND_LINES = ("kas.cli", "agentk.cli")
 PLUGIN = "kas.credential.plugin"
 
@@ -52,12 +53,15 @@ NOT_IN_THE_PLUGIN = dict.fromkeys(
 CASES = [
     *((AGENT, module) for module in NOT_IN_AGENTK),
     *((SERVER, module) for module in NOT_IN_KAS),
+    *((DOCTORS[0], module) for module in NOT_IN_AGENTK),
+    *((DOCTORS[1], module) for module in NOT_IN_KAS),
     *((PLUGIN, module) for module in NOT_IN_THE_PLUGIN),
     *((program, module) for program in COMMAND_LINES for module in NOT_FOR_HELP),
 ]
 REASONS = {
     AGENT: NOT_IN_AGENTK,
     SERVER: NOT_IN_KAS,
+    **dict(zip(DOCTORS, (NOT_IN_AGENTK, NOT_IN_KAS), strict=True)),
     PLUGIN: NOT_IN_THE_PLUGIN,
     **dict.fromkeys(COMMAND_LINES, NOT_FOR_HELP),
 }

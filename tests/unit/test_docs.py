@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_the_kas_yaml_of_the_readme_is_right_and_doubted_by_nothing(tmp_path: Pa
     (tmp_path / "kas.yaml").write_text(text)
     (tmp_path / "git").mkdir()
     assert doubts(load_config(tmp_path / "kas.yaml")) == []
+
+
+OF_FORGES = {"gitlab", "github", "forgejo", "others", "repositories"}
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [("issuers.md", kind) for kind in sorted(OF_FORGES - {"repositories"})] + [("operating.md", "repositories")],
+)
+def test_the_parts_of_kas_yaml_in_the_documents_are_right(document: str, kind: str, tmp_path: Path) -> None:
+    (text,) = [text for said, text in FENCED.findall((TOP / "docs" / document).read_text()) if said == f"yaml {kind}"]
+    file = tmp_path / "kas.yaml"
+    part = yaml.safe_load(textwrap.dedent(text))
+    # What a part leaves out: issuers that its repositories name.
+    named = {one["issuer"] for one in part.get("configuration_repositories", []) if one.get("issuer", "kas") != "kas"}
+    for name in sorted(named - {one["name"] for one in part.get("issuers", [])}):
+        part.setdefault("issuers", []).append({"name": name, "type": "gitlab", "url": "https://gitlab.example.com"})
+    file.write_text(yaml.safe_dump(part))
+    config = load_config(file)
+    assert config.issuers or config.configuration_repositories
 
 
 def test_the_agent_configuration_of_the_readme_is_right() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fault_catalogue import RINGS, Catalogue, Coverage, Row, load
+from tests.fault_catalogue import RINGS, Catalogue, Coverage, Row, excuses, load
 
 
 def test_every_row_has_an_id_of_its_own_and_a_known_group_and_ring() -> None:
@@ -38,29 +38,37 @@ def test_no_row_is_lost(group: str, rows: int) -> None:
     assert sum(row.group == group for row in load().rows) == rows
 
 
-def test_the_groups_that_are_due_exist() -> None:
-    catalogue = load()
-    assert catalogue.due <= set(catalogue.groups)
-
-
 def row(row_id: str) -> Row:
     return Row(row_id, row_id[0], "unit", "stimulus", "expected")
 
 
-def test_only_rows_that_are_due_can_be_missing() -> None:
-    catalogue = Catalogue((row("I-01"), row("I-02"), row("X-01")), {"I": "", "X": ""}, frozenset("I"))
-    coverage = Coverage.of(catalogue, [("I-01", "test_a")])
-    assert [missing.id for missing in coverage.missing] == ["I-02"]
+CATALOGUE = Catalogue((row("I-01"), row("I-02")), {"I": "Impersonation"})
 
 
-def test_a_mark_that_names_no_row_is_found() -> None:
-    catalogue = Catalogue((row("I-01"),), {"I": ""}, frozenset())
-    coverage = Coverage.of(catalogue, [("I-1", "test_a"), ("I-01", "test_b")])
-    assert coverage.unknown == {"I-1": frozenset({"test_a"})}
+@pytest.mark.parametrize(
+    ("marks", "excused", "said"),
+    [
+        ([("I-01", "test_a")], {"I-02": "why"}, []),
+        ([("I-01", "test_a")], {}, ["I-02 has neither"]),
+        ([("I-01", "test_a"), ("I-02", "test_b")], {"I-02": "why"}, ["I-02 has a test"]),
+        ([("I-01", "test_a"), ("I-2", "test_b")], {"I-02": "why"}, ["unknown row I-2, named by test_b"]),
+        ([("I-01", "test_a")], {"I-02": "why", "I-03": "why"}, ["unknown row I-03 in the document"]),
+    ],
+)
+def test_what_is_not_in_order_is_said(marks: list[tuple[str, str]], excused: dict[str, str], said: list[str]) -> None:
+    problems = Coverage.of(CATALOGUE, marks, excused).problems
+    assert len(problems) == len(said)
+    assert all(problem.startswith(begin) for problem, begin in zip(problems, said, strict=True))
 
 
-def test_the_report_counts_rows_and_tests() -> None:
-    catalogue = Catalogue((row("I-01"), row("I-02")), {"I": "Impersonation"}, frozenset("I"))
-    report = Coverage.of(catalogue, [("I-01", "test_a"), ("I-01", "test_b")]).report()
-    assert "I    1 of   2  Impersonation  due now" in report
+def test_the_report_counts_rows_tests_and_reasons() -> None:
+    report = Coverage.of(CATALOGUE, [("I-01", "test_a"), ("I-01", "test_b")], {"I-02": "why"}).report()
+    assert "I    1 of   2  Impersonation" in report
     assert "I-01: 2" in report
+    assert "I-02: not yet: why" in report
+
+
+def test_the_document_gives_a_reason_for_known_rows_only() -> None:
+    found = excuses()
+    assert found
+    assert found.keys() <= {row.id for row in load().rows}
