@@ -16,7 +16,7 @@ PROTO_SOURCES := $(wildcard proto/kastunnel/v1/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types layers test-kubernetes bench proto proto-check docs fault-coverage lint-deploy lock clean
+.PHONY: help demo test check format lint types layers test-kubernetes kubectl-matrix bench proto proto-check docs fault-coverage lint-deploy lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: lint types layers proto-check  ## before a commit: format, lint, types, l
 
 test-kubernetes: $(VENV)/.dev  ## kubectl through kas and agentk against a real Kubernetes (built once, about 10 minutes; Linux, Go, etcd; root for pods)
 	$(PYTEST) -m kubernetes $(ARGS)
+
+kubectl-matrix: $(VENV)/.dev  ## every kubectl command with every kubectl of this machine, directly and through kas, against a real Kubernetes; prints a table
+	KAS_MATRIX=full $(PYTEST) -m kubernetes -s tests/kubernetes/test_kubectl_matrix.py $(ARGS)
 
 fault-coverage: $(VENV)/.dev  ## which rows of the fault catalogue have a test; fails where a row that is due has none
 	$(BIN)/python -m tests.fault_catalogue
