@@ -85,7 +85,11 @@ def _moved(document: dict[str, Any], home: str) -> dict[str, Any]:
 def _one_right_of_each_role(documents: list[dict[str, Any]], home: str) -> Iterable[dict[str, str]]:
     """For each role that is bound to agentk in ``home`` one right, as attributes of a review: a role is in force as a whole."""
     rules = {(one["kind"], one["metadata"]["name"]): one["rules"][0] for one in documents if "rules" in one}
-    built_in = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}  # view, edit, admin and cluster-admin all may
+    built_in = {
+        "apiGroups": [""],
+        "resources": ["pods"],
+        "verbs": ["get"],
+    }  # view, edit, admin and cluster-admin all may
     ours = {"kind": "ServiceAccount", "name": "agentk", "namespace": home}
     for document in documents:
         if ours in document.get("subjects", []):
