@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+TURN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 HEAD_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 75)
 
 
@@ -136,7 +137,7 @@ class ConfigMetrics:
 
 
 class LimitMetrics:
-    """What the limits count: ``refused`` by scope and kind."""
+    """What the limits count: ``refused`` by scope and kind, and how long those ``waited`` that got a turn."""
 
     def __init__(self, tallies: _Tallies | None = None) -> None:
         tallies = tallies or _Tallies()
@@ -146,6 +147,11 @@ class LimitMetrics:
         )
         self.refused = dict(zip(pairs, counted, strict=True))
         self.busy = tallies.one("kas_limits_no_turn", "Requests refused with 429 since the agent was busy")
+        self.waited = Durations(
+            "kas_limits_wait_seconds",
+            "How long requests waited for their turn at a busy agent and got it; who got one at once is not counted",
+            TURN_BUCKETS_S,
+        )
 
 
 class AuditMetrics:
@@ -229,6 +235,7 @@ class Metrics:
             HEAD_BUCKETS_S,
         )
         registry.register(self.head_s)
+        registry.register(self.limits.waited)
         self.agents = _gauge(registry, "kas_agents", "Registered agents")
         self.linked_agents = _gauge(registry, "kas_agents_linked", "Agents that have a link here")
         self.open_links = _gauge(registry, "kas_links", "Links that are held here, cut ones included")

@@ -94,14 +94,16 @@ class Relay(CarriedRequest):
             self._dispatch(judged)
 
     async def _await_turn(self, turns: Turns, judged: Judged) -> None:
-        limits = self.door.limits
+        limits, metrics = self.door.limits, self.door.metrics.limits
+        came = self.door.clock()
         try:
             try:
                 await turns.wait((judged.grant.caller.issuer, judged.grant.caller.project), limits.settings.wait_s)
             except TooManyRequests:
-                self.door.metrics.limits.busy.value += 1
+                metrics.busy.value += 1
                 raise
             self.ticket = turns
+            metrics.waited.observe(self.door.clock() - came)
             self._dispatch(judged)
         except KasError as error:
             self._refuse(error)

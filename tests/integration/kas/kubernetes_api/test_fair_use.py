@@ -74,6 +74,12 @@ async def test_a_request_waits_for_its_turn_at_a_busy_agent(plain: Stage) -> Non
         assert (await first.response()).body == b"one"
         assert (await second.response()).body == b"two"
     assert plain.door.limits.waiting == 0
+    (waited,) = plain.door.metrics.limits.waited.collect()
+    found = {
+        sample.name.removeprefix(waited.name): sample.value for sample in waited.samples if "le" not in sample.labels
+    }
+    assert found["_count"] == 1  # the first had its turn at once
+    assert 0.04 < found["_sum"] < 5
 
 
 async def test_who_goes_away_while_waiting_takes_no_turn(plain: Stage) -> None:
