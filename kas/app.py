@@ -31,6 +31,7 @@ from kas.kubernetes_api.door import KubernetesApiDoor
 from kas.kubernetes_api.settings import DoorSettings
 from kas.limits.limits import Limits
 from kas.limits.settings import limit_settings
+from kas.links.held import HeldLink
 from kas.links.registry import Links
 from kas.management_api.door import open_management_api
 from kas.management_api.job_tokens import JobTokens, Lives
@@ -112,6 +113,7 @@ class Server:
         self.job_tokens = JobTokens(self.gate, store.job_tokens, store.registrations, self._lives, self.limits)
         self.audit_keeper = AuditKeeper(config, store, self.metrics.audit, self.version)
         self.audit = self.audit_keeper.log
+        self.links.on_change = self._record_link
         self._store = store
         self.changes = ChangeFollower(
             store, self.directory, self.gate, self.configs, self.links, self.audit_keeper.record
@@ -229,6 +231,18 @@ class Server:
                 repository=status.repository,
                 commit=status.commit,
                 entries=0 if status.config is None else status.config.entries,
+            )
+
+    def _record_link(self, held: HeldLink) -> None:
+        if self.audit is not None:
+            self.audit.event(
+                "agent_unlinked" if held.over else "agent_linked",
+                agent_id=held.agent_id,
+                instance=held.instance,
+                link=str(held.number),
+                token_id=held.token_id,
+                peer=held.peer,
+                reason=held.end_reason or None,
             )
 
     def _announce(self) -> None:

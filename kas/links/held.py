@@ -35,6 +35,7 @@ class HeldLink:
         "boot_order",
         "digest",
         "draining",
+        "end_reason",
         "instance",
         "link",
         "number",
@@ -60,6 +61,7 @@ class HeldLink:
         self.peer = ""
         self.draining = False
         self.over = False
+        self.end_reason = ""  # of a link that is over
         self.said_bye = False
         self.on_ready: Callable[[], None] = lambda: None
         self._driver = Driver(link, about_link=self._hear)
@@ -137,6 +139,7 @@ class HeldLink:
         if self.over:
             return
         self.over = True
+        self.end_reason = reason
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import count
 
@@ -52,6 +52,7 @@ class Links:
         self._by_agent: dict[int, list[HeldLink]] = {}
         self._news = asyncio.Event()  # set, and replaced, whenever a link may take requests that took none before
         self.draining = False
+        self.on_change: Callable[[HeldLink], None] = lambda held: None  # of each link once it is opened, and once over
 
     def __repr__(self) -> str:
         return f"<Links links={len(self._by_secret)} agents={len(self._by_agent)} draining={self.draining}>"
@@ -126,6 +127,8 @@ class Links:
                 agent_id=agent_id, link=str(held.number), instance=hello.instance, attach=hello.attach, peer=peer
             ),
         )
+        if not resumed:
+            self.on_change(held)
         self._presence.attached(agent_id)
         held.on_ready = self._tell
         try:
@@ -219,11 +222,12 @@ class Links:
         self._forget(held)
 
     def _forget(self, held: HeldLink) -> None:
-        held.end(Code.UPSTREAM_BROKEN, "the agent's link is over")
+        held.end(Code.UPSTREAM_BROKEN, "the agent went away" if held.said_bye else "the agent's link is over")
         links = self._by_agent.get(held.agent_id, [])
         if held in links:
             links.remove(held)
             del self._by_secret[held.digest]
+            self.on_change(held)
         if not links:
             self._by_agent.pop(held.agent_id, None)
 

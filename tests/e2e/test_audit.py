@@ -59,6 +59,12 @@ def test_what_jobs_and_the_operator_did_is_recorded_and_any_change_is_found(own:
 
     (configured,) = [one for one in records(own) if one["event"] == "configuration_in_force"]
     assert (configured["agent_id"], configured["entries"], len(configured["commit"])) == (agent.id, 1, 40)
+    linked, unlinked = [one for one in records(own) if one["event"] in ("agent_linked", "agent_unlinked")]
+    assert (linked["event"], linked["agent_id"], linked["reason"]) == ("agent_linked", agent.id, None)
+    assert linked["peer"].startswith(("ipv4:", "ipv6:")), linked
+    assert linked["token_id"] > 0
+    assert (unlinked["event"], unlinked["link"]) == ("agent_unlinked", linked["link"])
+    assert unlinked["reason"] == "kas is going down"
     of_job = [one for one in records(own, "--project", JOBS_PROJECT, "--job", "42") if "resource" in one]
     did = {(one["verb"], one["resource"], one["outcome"]) for one in of_job}
     assert {("list", "pods", "answered"), ("delete", "configmaps", "refused")} <= did
