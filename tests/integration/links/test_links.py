@@ -251,3 +251,29 @@ async def test_a_doctor_that_shows_the_same_token_under_the_same_name_changes_no
         assert uplink.connected
         assert len(kas.links.of(AGENT)) == 1
         assert kas.metrics.links.opened.value == 1
+
+
+async def test_a_links_begin_and_end_are_told_once_and_why(kas: Kas) -> None:
+    told: list[tuple[int, bool, str]] = []
+    kas.links.on_change = lambda held: told.append((held.token_id, held.over, held.end_reason))
+    async with kas.agent():
+        await kas.linked()
+        for _ in range(3):  # a resumed link is the same one
+            kas.relay.cut()
+            async with asyncio.timeout(5):
+                while kas.links.pick(AGENT) is not None:
+                    await asyncio.sleep(0.001)
+            await kas.linked()
+        assert told == [(1, False, "")]
+        await asyncio.sleep(0.01)  # so that the successor's start is later, in milliseconds
+        async with kas.agent(b"second"):
+            async with asyncio.timeout(5):
+                while len(told) < 3:
+                    await asyncio.sleep(0.001)
+            kas.links.revoke_token(2)
+            assert told == [
+                (1, False, ""),
+                (1, True, "the agent was restarted"),
+                (2, False, ""),
+                (2, True, "the agent's token was revoked"),
+            ]
