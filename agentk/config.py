@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from agentk.errors import ConfigurationError
+from kastunnel.toolkit.hosts import host_port
 from kastunnel.toolkit.proxies import Proxy, proxy_for
 
 DEFAULT_KAS_PORT = 8150  # the agent door of kas
@@ -28,7 +29,7 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 class KasAddress(NamedTuple):

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
+from kastunnel.toolkit.hosts import bracketed, host_port
+
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _MAX_HOST_CHARACTERS = 253  # RFC 1035
@@ -25,7 +27,7 @@ class ListenAddress:
     port: int
 
     def __str__(self) -> str:
-        return _joined(self.host, self.port)
+        return host_port(self.host, self.port)
 
     @property
     def is_loopback(self) -> bool:
@@ -62,8 +64,8 @@ class ExternalUrl:
     def authority(self) -> str:
         """Host, and the port unless it is that of https; what a Host header carries."""
         if self.port != _HTTPS_PORT or self.scheme != "https":
-            return _joined(self.host, self.port)
-        return _joined(self.host, self.port).rpartition(":")[0]
+            return host_port(self.host, self.port)
+        return bracketed(self.host)
 
     @property
     def is_loopback(self) -> bool:
@@ -130,10 +132,6 @@ def _port(text: str, lowest: int) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= _MAX_PORT:
         raise ValueError(f"{_shown(text)} is not a port: a number from {lowest} to {_MAX_PORT} was expected")
     return int(text)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _shown(text: str) -> str:

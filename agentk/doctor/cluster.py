@@ -16,6 +16,7 @@ from agentk.kube_api.credentials import Credentials
 from kastunnel.doctor.clocks import skew
 from kastunnel.doctor.findings import Check, Finding, broken, ok, skipped, warning
 from kastunnel.doctor.road import Road, Words
+from kastunnel.toolkit.hosts import host_port
 
 ANSWER_S = 10.0
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -215,8 +216,7 @@ class Cluster:
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = "") -> Answer:
         access, endpoint = self._access, self._access.endpoint
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        url = f"{'https' if endpoint.tls else 'http'}://{host}:{endpoint.port}{access.prefix.decode()}{path}"
+        url = f"{'https' if endpoint.tls else 'http'}://{host_port(endpoint.host, endpoint.port)}{access.prefix.decode()}{path}"
         headers = {name.decode(): value.decode() for name, value in access.credential}
         document = None if body is None else {"apiVersion": "authorization.k8s.io/v1", "kind": kind, **body}
         try:

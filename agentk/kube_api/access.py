@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agentk.errors import ConfigurationError
+from kastunnel.toolkit.hosts import bracketed, host_port
 
 
 class Endpoint(NamedTuple):
@@ -18,7 +19,7 @@ class Endpoint(NamedTuple):
     server_name: str | None
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 class Access(NamedTuple):
@@ -46,7 +47,7 @@ def access(server: str, authorization: str, tls: ssl.SSLContext | None, server_n
         raise ConfigurationError("the kubeconfig's server: use printable ASCII")
     if not authorization.isascii() or not all(" " <= character <= "~" for character in authorization):
         raise ConfigurationError("the kubeconfig's token has a character that no header may carry")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = bracketed(parts.hostname)
     secure = parts.scheme == "https"
     endpoint = Endpoint(
         parts.hostname,

@@ -15,6 +15,7 @@ from kastunnel.doctor import tunnel
 from kastunnel.doctor.certificates import curious, trusting
 from kastunnel.doctor.findings import Check, Finding, broken, ok, warning
 from kastunnel.doctor.road import Road, Words, utc_now
+from kastunnel.toolkit.hosts import host_port
 
 ANSWER_S = 10.0
 _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to connect to, none to listen on
@@ -94,7 +95,7 @@ class Door:
     async def _probe(self) -> Finding:
         host, port = self._local
         scheme = "http" if self._section.tls is None else "https"
-        found = await _get(f"{scheme}://{_bracketed(host)}:{port}/readiness", curious() if scheme == "https" else None)
+        found = await _get(f"{scheme}://{host_port(host, port)}/readiness", curious() if scheme == "https" else None)
         if isinstance(found, str):
             return broken(f"nobody answers on {self._section.listen}: {found}", "start kas; its log says what stops it")
         status, body = found
@@ -112,7 +113,7 @@ class Door:
             return await self._agents_door()
         url = self._section.external_url
         path, sign = _ASKED[self._name]
-        target = f"https://{_bracketed(url.host)}:{url.port}{path}"
+        target = f"https://{host_port(url.host, url.port)}{path}"
         found = await _get(target, trusting(client_ca(self._config, self._name), "http/1.1"))
         if isinstance(found, str):
             return broken(f"{url} does not answer: {found}", "look at the log of what stands in front")
@@ -130,7 +131,7 @@ class Door:
         """With no token at all, which kas refuses like any that it does not know."""
         url = self._section.external_url
         told = await tunnel.ask(
-            f"{_bracketed(url.host)}:{url.port}",
+            host_port(url.host, url.port),
             tls=True,
             ca=client_ca(self._config, self._name),
             token="",
@@ -160,7 +161,3 @@ async def _get(url: str, tls: ssl.SSLContext | None) -> tuple[int, bytes] | str:
         return f"nothing within {ANSWER_S:g} s"
     except (aiohttp.ClientError, OSError) as error:
         return str(error) or type(error).__name__
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -12,12 +11,11 @@ from urllib.parse import urlsplit
 from kas.access.issuers.jwks import Keys
 from kas.config import GitlabIssuer, OidcIssuer
 from kas.errors import KasError
-from kas.outbound import Outbound, PeerUnavailable, tls_context
+from kas.outbound import Outbound, PeerUnavailable, proxy_of, tls_context
 from kas.preflight import read_secret
 from kastunnel.doctor.clocks import skew
 from kastunnel.doctor.findings import Check, Finding, State, broken, ok, skipped, warning
 from kastunnel.doctor.road import Road, Words, utc_now
-from kastunnel.toolkit.proxies import proxy_for
 
 # What is asked with an API token, by kind of forge: cheap, and 401 to a token that is not good.
 API_PROBES: Mapping[str, tuple[str, str]] = {
@@ -139,8 +137,8 @@ async def why_not(url: str, tls: ssl.SSLContext | None, error: PeerUnavailable) 
         return None if parts.scheme != "https" else tls or ssl.create_default_context()
 
     try:
-        proxy = proxy_for(host, port, os.environ)
-    except ValueError as mistake:
+        proxy = proxy_of(url)
+    except PeerUnavailable as mistake:
         return broken(str(mistake), "correct it: kas asks forges and issuers through it")
     road = Road("", host, port, Words("the url", "ca_file", host), trust=trusted, now=utc_now, proxy=proxy)
     for check in road.checks():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from kas.config import Config, doubts, load_config
@@ -43,18 +43,13 @@ def _all(path: Path, config: Config, outbound: Outbound) -> Iterator[Check]:
     yield from Repositories(config, outbound, lambda: machine.agents).checks()
 
 
-def _found(finding: Finding) -> _Constant:
-    return _Constant(finding)
-
-
-class _Constant:
+def _found(finding: Finding) -> Callable[[], Awaitable[Finding]]:
     """A check whose finding is known already."""
 
-    def __init__(self, finding: Finding) -> None:
-        self._finding = finding
+    async def look() -> Finding:
+        return finding
 
-    async def __call__(self) -> Finding:
-        return self._finding
+    return look
 
 
 async def _programs() -> Finding:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-MAX_HELD = (
-    64 * 1024
-)  # bytes; Kubernetes writes frames of 32 KiB, larger ones pass in pieces and nothing can be said within them
+# Bytes. Kubernetes writes frames of 32 KiB; larger ones pass in pieces, and nothing can be said within them.
+MAX_HELD = 64 * 1024
 
 
 class Failure(NamedTuple):
@@ -26,9 +25,8 @@ class Tap(ABC):
 
     def __init__(self, protocol: bytes) -> None:
         """``protocol``: the one of Kubernetes that was agreed on, as ``v4.channel.k8s.io``."""
-        self.says_status = protocol.startswith(
-            (b"v4.", b"v5.")
-        )  # else failures are plain text, and silence means success
+        # Else failures are plain text, and silence means success.
+        self.says_status = protocol.startswith((b"v4.", b"v5."))
         self._is_blind = False
         self._held = b""
         self._passing = 0  # bytes of a large frame that are still to come

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kastunnel.doctor import certificates
 from kastunnel.doctor.certificates import EXPIRED, NOT_YET, SOON_DAYS, WRONG_ADDRESS, WRONG_NAME, Certificate
 from kastunnel.doctor.findings import Check, Finding, broken, ok, skipped, warning
+from kastunnel.toolkit.hosts import host_port
 from kastunnel.toolkit.proxies import Proxy
 
 HOP_S = 10.0
@@ -66,7 +67,7 @@ class Road:
         self._alpn: str | None = None
 
     def checks(self, *after: str, http2: bool = False) -> tuple[Check, ...]:
-        """All hops in order; the last one's name is ``end``."""
+        """All hops in order, each after the one before it, the first after ``after``."""
         name, hops = self._name, [("DNS", self.dns), ("TCP", self.tcp)]
         if self._proxy is not None:
             hops.append(("CONNECT", self.connect))
@@ -89,7 +90,7 @@ class Road:
 
     @property
     def _target(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        return host_port(self._host, self._port)
 
     # ---- hops ---------------------------------------------------------------------------------------------------------
 
@@ -157,13 +158,12 @@ class Road:
                 if error.status
                 else f"{proxy} is no HTTP proxy: {error.line}"
             )
-            return broken(
-                said, _PROXY_REMEDIES.get(error.status, "look at the log of the proxy, or name kas's host in NO_PROXY")
-            )
+            remedy = _PROXY_REMEDIES.get(error.status, _LOOK_AT_PROXY)
+            return broken(said, remedy.format(host=self._host, address=self._words.address))
         except TimeoutError:
             return broken(
                 f"{proxy} does not answer CONNECT {target} within {HOP_S:g} s",
-                "it cannot reach kas, perhaps: look at its log, or name kas's host in NO_PROXY",
+                f"perhaps it cannot reach {self._host}: look at its log, or name {self._host} in NO_PROXY",
             )
         except OSError as error:
             return broken(
@@ -322,14 +322,13 @@ async def _ask_for_tunnel(
         raise ProxySaysNo(status, line[:80] or "it says nothing")
 
 
-_PROXY_REMEDIES = {
+_LOOK_AT_PROXY = "look at the log of the proxy, or name {host} in NO_PROXY"
+_PROXY_REMEDIES = {  # by its status; 0: it does not speak HTTP
     0: "HTTPS_PROXY must name an HTTP proxy",
-    403: "have the proxy allow CONNECT to kas's host and port, or name the host in NO_PROXY",
-    405: "have the proxy allow CONNECT, or name kas's host in NO_PROXY",
+    403: "have the proxy allow CONNECT to {host} and this port, or name {host} in NO_PROXY",
+    405: "have the proxy allow CONNECT, or name {host} in NO_PROXY",
     407: "the proxy wants a login, or another one: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, percent-encoded",
-    502: "the proxy cannot reach kas: is --kas-address right, and known to the proxy?",
-    503: "the proxy cannot reach kas: is --kas-address right, and known to the proxy?",
-    504: "the proxy cannot reach kas: is --kas-address right, and known to the proxy?",
+    **dict.fromkeys((502, 503, 504), "the proxy cannot reach {host}: is {address} right, and known to the proxy?"),
 }
 
 

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from kastunnel.toolkit.hosts import host_port
+
 PROXIES = ("https_proxy", "HTTPS_PROXY")  # the first that says something
 EXCEPTIONS = ("no_proxy", "NO_PROXY")
 _DEFAULT_PORT = 80  # of a proxy's URL without one, as in Go
@@ -21,7 +23,7 @@ class Proxy(NamedTuple):
     login: str = ""  # user:password, percent-encoded as in the URL: a secret
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
     def __repr__(self) -> str:
         return f"<Proxy {self}>"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CONFIG_PROJECT, JOBS_PROJECT, chosen
 from tests.support.kubectls import Kubectl, any_kubectl, kubectl_program
 from tests.support.product import Product
 
@@ -24,14 +23,6 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def job(product: Product, cluster: Path) -> Path:
-    agent = product.register("limited", CONFIG_PROJECT)
-    product.configure(agent, json.dumps({"ci_access": {"projects": [{"id": JOBS_PROJECT}]}}))
-    product.start_agentk(agent, cluster)
-    return chosen(product, product.kubeconfig(product.job_token(JOBS_PROJECT)), agent)
-
-
 def refused(product: Product, kind: str) -> float:
     assert product.kas is not None
     with urllib.request.urlopen(f"{product.kas.observability}/metrics") as answer:
@@ -42,9 +33,9 @@ def refused(product: Product, kind: str) -> float:
 
 @pytest.mark.parametrize("minor", ["1.27", "1.33"])
 def test_commands_beyond_the_rate_are_refused_and_repeated_until_each_is_done(
-    product: Product, job: Path, minor: str, tmp_path: Path
+    product: Product, job_kubeconfig: Path, minor: str, tmp_path: Path
 ) -> None:
-    kubectl = Kubectl(kubectl_program(minor), job, tmp_path)
+    kubectl = Kubectl(kubectl_program(minor), job_kubeconfig, tmp_path)
     before = refused(product, "requests")
     with ThreadPoolExecutor(COMMANDS) as pool:
         done = list(pool.map(lambda _: kubectl.result("get", "--raw", "/version"), range(COMMANDS)))
@@ -53,8 +44,8 @@ def test_commands_beyond_the_rate_are_refused_and_repeated_until_each_is_done(
     assert refused(product, "requests") > before
 
 
-def test_a_watch_too_many_begins_when_another_ends(product: Product, job: Path, tmp_path: Path) -> None:
-    kubectl = Kubectl(any_kubectl(), job, tmp_path)
+def test_a_watch_too_many_begins_when_another_ends(product: Product, job_kubeconfig: Path, tmp_path: Path) -> None:
+    kubectl = Kubectl(any_kubectl(), job_kubeconfig, tmp_path)
     watch = ("get", "--raw", "/api/v1/namespaces?watch=1&fieldSelector=metadata.name%3Ddefault")
     before = refused(product, "streams")
     with kubectl.running(*watch) as first:

@@ -28,9 +28,8 @@ SPDY_PROTOCOLS = ("v4.channel.k8s.io",)
 WEBSOCKET_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 OPEN_WITHIN_S = 30.0  # for the client to open the streams that it announced
-GOODBYE_WITHIN_S = (
-    30.0  # for the client to take all output, which it may do slowly, and to end the connection after the last word
-)
+# For the client to take all output, which it may do slowly, and to end the connection after the last word.
+GOODBYE_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)

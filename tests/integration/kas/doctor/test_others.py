@@ -116,13 +116,22 @@ async def test_what_is_no_gitlab_is_told(case: Case) -> None:
     assert (row.state, "not as GitLab does" in row.said) == ("broken", True)
 
 
-async def test_a_proxy_on_the_way_to_an_issuer_that_refuses_is_told(case: Case) -> None:
+@pytest.mark.parametrize("status", [403, 405, 407, 418, 502])
+async def test_a_proxy_on_the_way_to_an_issuer_that_refuses_is_told(case: Case, status: int) -> None:
     async with ConnectProxy() as proxy:
-        proxy.status = 403
+        proxy.status = status
         environment = {"HTTPS_PROXY": proxy.url}
         found = await case.issuer(environment, type="gitlab", url="https://gitlab.test")
     row = found.rows["issuer forge"]
-    assert (row.state, "answers 403 to CONNECT gitlab.test:443" in row.said) == ("broken", True)
+    assert (row.state, f"answers {status} to CONNECT gitlab.test:443" in row.said) == ("broken", True)
+    assert "kas" not in row.remedy  # it is on the way from kas, not to it
+    assert "gitlab.test" in row.remedy or status == 407
+
+
+async def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(case: Case) -> None:
+    found = await case.issuer({"HTTPS_PROXY": "socks5://joe:pass@proxy"}, type="gitlab", url="https://gitlab.test")
+    row = found.rows["issuer forge"]
+    assert (row.state, "HTTPS_PROXY" in row.said, "pass" in row.said) == ("broken", True, False)
 
 
 async def test_repositories_are_looked_at_where_they_are(case: Case) -> None:
