@@ -16,6 +16,7 @@ from tests.fakes.api_server import FakeApiServer
 from tests.fakes.exchange import FakeExchange
 
 HERE = Path(__file__).parent
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,3 +76,9 @@ async def world() -> AsyncIterator[World]:
             yield World(server, dispatcher, credentials)
             carried = dispatcher.statistics.requests_open
         assert carried == 0, "a request slot was left over"
+
+
+async def over(exchange: FakeExchange) -> FakeExchange:
+    """The same, once nothing more will come."""
+    await exchange.until(lambda x: x.is_over)
+    return exchange
