@@ -10,8 +10,8 @@ from base64 import b64encode
 
 from kas.streams.tap import Failure, NotUnderstood, Tap
 
-_CONTINUATION, _TEXT, _BINARY, _CLOSE = 0, 1, 2, 8
-_FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
+CONTINUATION, TEXT, BINARY, CLOSE = 0, 1, 2, 8
+FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _ERROR_CHANNEL = 3
 _NORMAL_CLOSURE = 1000
 
@@ -30,31 +30,18 @@ class WebSocketTap(Tap):
         """Nothing to learn."""
 
     def _size(self, buffer: bytes, at: int) -> int:
-        have = len(buffer) - at
-        if have < 2:
-            return 0
-        if buffer[at] & _RESERVED or buffer[at + 1] & _MASKED:
-            raise NotUnderstood  # an extension, or a server that masks
-        length = buffer[at + 1]
-        head = 2
-        if length == 126:
-            head = 4
-            length = struct.unpack_from("!H", buffer, at + 2)[0] if have >= 4 else 0
-        elif length == 127:
-            head = 10
-            length = struct.unpack_from("!Q", buffer, at + 2)[0] if have >= 10 else 0
-        return head + length if have >= head + min(length, 1) else 0
+        return server_frame_size(buffer, at)
 
     def _look(self, buffer: bytes, at: int, size: int) -> None:
         opcode = buffer[at] & 0x0F
-        if opcode == _CLOSE:
+        if opcode == CLOSE:
             self._is_closed = True
-        elif opcode in (_TEXT, _BINARY):
-            head = {126: 4, 127: 10}.get(buffer[at + 1], 2)
+        elif opcode in (TEXT, BINARY):
+            head = head_size(buffer[at + 1])
             if size > head + 1 and buffer[at + head] == (ord("3") if self._is_base64 else _ERROR_CHANNEL):
                 self._has_status = True
-        if opcode <= _BINARY:
-            self._in_message = not buffer[at] & _FIN
+        if opcode <= BINARY:
+            self._in_message = not buffer[at] & FIN
 
     def _is_told(self) -> bool:
         return self._has_status
@@ -64,14 +51,37 @@ class WebSocketTap(Tap):
         if self._has_status or self._is_closed or self._in_message:
             return b""
         said = failure.status if self.says_status else failure.text.encode()
-        text, raw = (_TEXT, b"3" + b64encode(said)), (_BINARY, bytes([_ERROR_CHANNEL]) + said)
-        return _frame(*(text if self._is_base64 else raw)) + _frame(_CLOSE, struct.pack("!H", _NORMAL_CLOSURE))
+        text, raw = (TEXT, b"3" + b64encode(said)), (BINARY, bytes([_ERROR_CHANNEL]) + said)
+        return frame(*(text if self._is_base64 else raw)) + frame(CLOSE, struct.pack("!H", _NORMAL_CLOSURE))
 
 
-def _frame(opcode: int, payload: bytes) -> bytes:
-    """A whole message of less than 64 KiB, from a server."""
+def server_frame_size(buffer: bytes, at: int) -> int:
+    """Of the frame that begins there; 0: too little has come to tell. Raises NotUnderstood for an extension, or a server that masks."""
+    have = len(buffer) - at
+    if have < 2:
+        return 0
+    if buffer[at] & _RESERVED or buffer[at + 1] & _MASKED:
+        raise NotUnderstood
+    length = buffer[at + 1]
+    head = head_size(length)
+    if have < head:
+        return 0
+    size = head + (length if head == 2 else int.from_bytes(buffer[at + 2 : at + head], "big"))
+    return size if have >= min(size, head + 1) else 0
+
+
+def head_size(length: int) -> int:
+    """Bytes of a head without a mask, from the seven bits that say a length or how it is said."""
+    return {126: 4, 127: 10}.get(length, 2)
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A whole message, from a server."""
     length = len(payload)
-    head = (
-        struct.pack("!BB", _FIN | opcode, length) if length < 126 else struct.pack("!BBH", _FIN | opcode, 126, length)
-    )
+    if length < 126:
+        head = struct.pack("!BB", FIN | opcode, length)
+    elif length < 1 << 16:
+        head = struct.pack("!BBH", FIN | opcode, 126, length)
+    else:
+        head = struct.pack("!BBQ", FIN | opcode, 127, length)
     return head + payload

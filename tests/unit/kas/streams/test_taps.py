@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kas.demo.practice_cluster import spdy
 from kas.streams.choosing import tap_of
+from kas.streams.forwarding import ForwardTap, TunnelTap
 from kas.streams.spdy import SpdyTap
 from kas.streams.tap import MAX_HELD, Failure, Tap
 from kas.streams.websocket import WebSocketTap
@@ -19,6 +20,7 @@ from kastunnel.http.classify import request_info
 
 FAILURE = Failure("kas: agent 7: gone", b'{"status":"Failure","message":"kas: agent 7: gone"}')
 EXEC = b"/api/v1/namespaces/d/pods/p/exec?command=stdin%3Dtrue&stdin=true&stdout=true"
+FORWARD = b"/api/v1/namespaces/d/pods/p/portforward"
 
 
 def message(payload: bytes, *, opcode: int = 2, fin: bool = True) -> bytes:
@@ -257,7 +259,10 @@ def test_spdy_whatever_either_end_says_nothing_breaks(client, server, step):
         (EXEC.replace(b"exec", b"attach"), b"SPDY/3.1", (b"x-stream-protocol-version", b"v4.channel.k8s.io"), SpdyTap),
         (EXEC, b"websocket", (b"Sec-WebSocket-Protocol", b"SPDY/3.1+portforward.k8s.io"), None),
         (EXEC, b"SPDY/3.1", (b"X-Stream-Protocol-Version", b"v9.channel.k8s.io"), None),
-        (EXEC.replace(b"exec", b"portforward"), b"SPDY/3.1", (b"Date", b"now"), None),
+        (FORWARD, b"SPDY/3.1", (b"Date", b"now"), None),
+        (FORWARD, b"SPDY/3.1", (b"X-Stream-Protocol-Version", b"portforward.k8s.io"), ForwardTap),
+        (FORWARD, b"websocket", (b"Sec-WebSocket-Protocol", b"SPDY/3.1+portforward.k8s.io"), TunnelTap),
+        (FORWARD, b"websocket", (b"Sec-WebSocket-Protocol", b"v4.channel.k8s.io"), None),
         (EXEC.replace(b"exec", b"proxy/exec"), b"websocket", (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io"), None),
     ],
 )  # fmt: skip
