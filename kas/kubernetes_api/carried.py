@@ -11,6 +11,7 @@ from kas.errors import AccessDenied, KasError
 from kas.kubernetes_api import origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, Framing
+from kas.kubernetes_api.last_words import LastWords
 from kas.kubernetes_api.paths import cut, wants_text
 from kas.kubernetes_api.replies import Refusal, Refused, Reply
 from kas.kubernetes_api.upload import Upload
@@ -48,9 +49,8 @@ class CarriedRequest:
     status = 0
     sent = 0
     owed = 0  # written bytes that are credited when the client has read
-    at_line_end: bool | None = (
-        None  # of a watch in JSON: whether the last event is complete; None: this is no such watch
-    )
+    last_words: LastWords | None = None  # of an answer into which a failure may be written
+    at_line_end = True  # of such an answer
     is_retried = False
     is_over = False
     is_orphan = False  # an upgraded stream whose client has gone
@@ -119,8 +119,9 @@ class CarriedRequest:
         else:
             self._over(outcome, reason or reply.text, name or reply.reason, hop)
             connection.relay = None
-            if self.at_line_end and answer.framing is Framing.CHUNKED:
-                connection.write(answer.encode(replies.watch_error(reply, hop=hop, request_id=self.request_id)))
+            if (words := self.last_words) is not None and answer.framing is Framing.CHUNKED:
+                said = words.said(reply, hop=hop, request_id=self.request_id, at_line_end=self.at_line_end)
+                connection.write(answer.encode(said) if said else b"")
             elif self.tap is not None:
                 failure = replies.failure(reply, hop=hop, request_id=self.request_id)
                 connection.write(self.tap.failure(failure))

@@ -12,6 +12,7 @@ from kas.kubernetes_api import admission, origins, replies
 from kas.kubernetes_api.admission import Judged, Wish
 from kas.kubernetes_api.answer import Answer, BadAnswer, Framing
 from kas.kubernetes_api.carried import CarriedRequest
+from kas.kubernetes_api.last_words import last_words_of
 from kas.kubernetes_api.replies import Refusal, Refused
 from kas.kubernetes_api.upload import Upload
 from kas.kubernetes_api.waiting import Waiting
@@ -289,8 +290,9 @@ class Relay(CarriedRequest):
         if answer.framing is _PIPE:
             self._switched(head)
             return
-        if (judged := self.judged) is not None and judged.info is not None and judged.info.verb == "watch":
-            self.at_line_end = not head.body or head.body.endswith(b"\n") if _is_json(head) else None
+        if (judged := self.judged) is not None and judged.is_long_running:
+            self.last_words = last_words_of(judged.info, judged.wanted.target, head)
+            self.at_line_end = not head.body or head.body.endswith(b"\n")
         if head.body:
             self._wrote(len(head.body))
         if (self.upload is None or not self.upload.is_open) and connection.waiting is Waiting.ANSWER:
@@ -318,7 +320,7 @@ class Relay(CarriedRequest):
         except BadAnswer as bad:
             self._refuse_answer(str(bad))
             return
-        if self.at_line_end is not None:
+        if self.last_words is not None:
             self.at_line_end = data.endswith(b"\n")
         self._wrote(len(data))
 
@@ -431,9 +433,3 @@ class Relay(CarriedRequest):
             connection.close()
         else:
             connection.finished(keep_alive=answer.keep_alive and connection.reader.complete)
-
-
-def _is_json(head: Head) -> bool:
-    return head.status == 200 and any(
-        name.lower() == b"content-type" and value.startswith(b"application/json") for name, value in head.headers
-    )

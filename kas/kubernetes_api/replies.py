@@ -211,13 +211,8 @@ def render(
     return head if is_head else head + body
 
 
-def watch_error(reply: Reply, *, hop: str, request_id: str) -> bytes:
-    """The last event of a watch in JSON: clients show its message, where a broken connection would tell them nothing."""
-    return b'{"type":"ERROR","object":%b}\n' % failure(reply, hop=hop, request_id=request_id).status.rstrip()
-
-
 def failure(reply: Reply, *, hop: str, request_id: str) -> Failure:
-    """The same for the error stream of exec and attach."""
+    """The same for whoever has begun to answer: a stream's error channel, a watch, a followed log."""
     message = printable(f"{hop}: {reply.text} (request {request_id})", 600)
     return Failure(message, _status_object(reply, message))
 

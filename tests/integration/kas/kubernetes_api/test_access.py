@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
 
 from kas.access.grants import Grant
 from kas.errors import AccessDenied, IssuerUnavailable, JobIsOver, KasError
-from kastunnel.link.frames import AsAgent, Code, Impersonate
+from kastunnel.link.frames import AsAgent, Code, Hop, Impersonate, Reset
 from tests.fakes.kubernetes_door import BEARER, FakeOpenExchange, get, grant
 from tests.integration.kas.kubernetes_api.conftest import Stage
 
@@ -293,7 +294,7 @@ WATCH = b"/agents/1/api/v1/pods?watch=1"
         (WATCH, ((b"Content-Type", b"application/json;as=Table"),), b"{}\n", True),
         (WATCH, JSON, b'{"type":"AD', False),  # never inside an event
         (WATCH, ((b"Content-Type", b"application/vnd.kubernetes.protobuf;stream=watch"),), b"\n", False),
-        (b"/agents/1/api/v1/namespaces/a/pods/p/log?follow=1", JSON, b"line\n", False),  # no event: part of a log
+        (WATCH, (*JSON, (b"Content-Encoding", b"gzip")), b"\n", False),
     ],
 )
 async def test_a_watch_that_ends_with_its_access_says_why_in_a_last_event(
@@ -319,3 +320,42 @@ async def test_a_watch_that_ends_with_its_access_says_why_in_a_last_event(
         status = told[0]["object"]
         assert (status["kind"], status["status"], status["code"]) == ("Status", "Failure", 401)
         assert "kas: the job that this token was made for is over (request " in status["message"]
+
+
+TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"),)
+LOG = b"/agents/1/api/v1/namespaces/a/pods/p/log"
+
+
+@pytest.mark.covers("T-21")
+@pytest.mark.parametrize(
+    ("target", "headers", "said", "told"),
+    [
+        (LOG + b"?follow=true", TEXT, b"one\n", b"one\nkas: "),
+        (LOG + b"?tailLines=3&follow=1&timestamps=true", TEXT, b"one", b"one\nkas: "),  # a line that was not complete
+        (LOG + b"?follow=true", TEXT, b"", b"kas: "),
+        (LOG + b"?follow=false", TEXT, b"one\n", None),  # a log that is fetched is what was logged, nothing else
+        (LOG + b"?container=follow=true", TEXT, b"one\n", None),
+        (LOG + b"?follow=true", JSON, b"{}\n", None),
+        (LOG.replace(b"/log", b"/other") + b"?follow=true", TEXT, b"one\n", None),
+    ],
+)
+async def test_a_followed_log_that_ends_with_its_access_says_why_in_a_last_line(
+    plain: Stage, target: bytes, headers: tuple, said: bytes, told: bytes | None
+) -> None:
+    plain.upstream.script = None
+    async with plain.client() as client:
+        client.say(get(target))
+        asked = await plain.upstream.request(1)
+        asked.answer(200, b"", headers, end=False)
+        if said:
+            asked.handler.on_data(said)
+        await client.head()
+        asked.handler.on_reset(Reset(Code.ACCESS_ENDED, "over", Hop.AGENTK))
+        rest = await client.rest()
+    assert not rest.endswith(b"0\r\n\r\n")
+    body = b"".join(re.findall(rb"[0-9a-f]+\r\n(.*?)\r\n", rest, re.DOTALL))
+    if told is None:
+        assert body == said
+    else:
+        assert body.startswith(told)
+        assert re.search(rb"\(request [^)]+\)\n\Z", body)
