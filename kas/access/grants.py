@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kas.access.caller import OWN_ISSUER, Caller
 from kas.access.requests import Action, action_of, allows
 from kas.agent_config.entries import Allow
-from kastunnel.http.classify import RequestInfo
+from kastunnel.http.classify import Kind, RequestInfo
 from kastunnel.link.frames import AsAgent, Impersonate
 
 MAX_JUDGED = 128  # kinds of requests that one access remembers; about 300 bytes each
@@ -69,7 +69,7 @@ class Access:
     agent: AgentRef
     candidates: tuple[Candidate, ...]
     expires_at: float = inf  # unix seconds: from then on it must be decided anew
-    _judged: dict[Action, Grant | Denial] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _judged: dict[Kind, Grant | Denial] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def grant_for(self, info: RequestInfo | None) -> Grant | Denial:
         """The first entry that lets this request through decides alone: identities are never mixed.
@@ -83,15 +83,15 @@ class Access:
             return next(
                 (verdict for allow, verdict in self.candidates if allow is None), self._not_covered("this request")
             )
-        # The same for every object of a kind, so that it is worked out once.
-        action = action_of(info)._replace(name="")
-        judged = self._judged.get(action)
+        # The same for every object of a kind, so that it is worked out once: by all that `action_of` looks at but the name.
+        kind = info.kind
+        judged = self._judged.get(kind)
         if judged is None:
-            judged = self._judge(action)
+            judged = self._judge(action_of(info)._replace(name=""))
             if len(info.path) <= MAX_JUDGED_PATH:
                 if len(self._judged) >= MAX_JUDGED:
                     self._judged.clear()
-                self._judged[action] = judged
+                self._judged[kind] = judged
         return judged
 
     def _judge(self, action: Action) -> Grant | Denial:

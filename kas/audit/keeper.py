@@ -42,7 +42,7 @@ class AuditKeeper:
             yield
             return
         try:
-            self.log.start()
+            self.log.start(asyncio.get_running_loop().call_later)
         except OSError as error:
             raise ConfigurationError(
                 f"audit.folder: {error.filename or self._config.audit_folder} cannot be used: {error.strerror}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kas.access.gate import access_denied
@@ -51,10 +52,13 @@ def check_origin(head: RequestHead, settings: DoorSettings) -> None:
         raise Refused(Refusal.ORIGIN)
 
 
-def read_wish(head: RequestHead) -> Wish:
-    """Raises Refused for a path that leads nowhere or to another agent than the token's, Unauthenticated for no credential."""
+def read_wish(head: RequestHead, read: Callable[[bytes], tuple[int, bytes]] = read_credential) -> Wish:
+    """Raises Refused for a path that leads nowhere or to another agent than the token's, Unauthenticated for no credential.
+
+    ``read``: as `read_credential`, with a memory perhaps.
+    """
     named, target = locate(head.target)
-    agent_id, token = read_credential(head.authorization)
+    agent_id, token = read(head.authorization)
     if named is not None and named != agent_id:
         raise Refused(Refusal.ANOTHER_AGENT)
     return Wish(agent_id, token, target)

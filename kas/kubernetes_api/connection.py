@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from kas.kubernetes_api import replies
+from kas.kubernetes_api.credentials import read_credential
 from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Refusal, Reply
 from kas.kubernetes_api.waiting import Waiting
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_credential",
         "_reading_paused",
         "deadline",
         "door",
@@ -60,9 +62,17 @@ class Connection(asyncio.Protocol):
         self.is_write_paused = False
         self._reading_paused = False
         self._advancing = False
+        self._credential: tuple[bytes, tuple[int, bytes]] | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.peer} waiting={self.waiting.name} relay={self.relay!r} closing={self.is_closing}>"
+
+    def read_credential(self, authorization: bytes) -> tuple[int, bytes]:
+        """As `credentials.read_credential`. Most connections say the same with every request, and an ID token is a kilobyte."""
+        known = self._credential
+        if known is None or known[0] != authorization:
+            known = self._credential = authorization, read_credential(authorization)
+        return known[1]
 
     # What the transport says
 

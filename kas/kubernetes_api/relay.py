@@ -49,7 +49,7 @@ class Relay(CarriedRequest):
             if head.method == b"OPTIONS":
                 self._answer_options()
                 return
-            wish = self.wish = admission.read_wish(head)
+            wish = self.wish = admission.read_wish(head, self.connection.read_credential)
             access = door.gate.admitted(wish.agent_id, wish.token)
             if access is None:
                 self.connection.wait_for(Waiting.ANSWER, door.settings.response_head_s)

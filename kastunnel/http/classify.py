@@ -17,6 +17,8 @@ _LONG_RUNNING_VERBS = frozenset({"watch", "proxy"})
 _LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _INT_PARAMETERS = (b"timeoutSeconds", b"limit")
 
+Kind = tuple[object, ...]
+
 
 class RequestInfo(NamedTuple):
     """The attributes of one request. Text is UTF-8 with stray bytes as surrogates, so that no two paths look alike."""
@@ -32,6 +34,11 @@ class RequestInfo(NamedTuple):
     subresource: str = ""
     name: str = ""
     parts: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Equal for requests that differ in the name of their resource alone."""
+        return self[2:9] if self.is_resource_request else self[:3]
 
     @property
     def is_long_running(self) -> bool:

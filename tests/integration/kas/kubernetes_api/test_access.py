@@ -65,6 +65,23 @@ async def test_without_a_good_credential_the_answer_is_always_the_same_401(plain
     assert plain.upstream.opened == []
 
 
+async def test_each_request_of_a_connection_has_the_credential_that_it_shows(plain: Stage) -> None:
+    plain.gate.grants[1, b"other"] = grant()
+    said = [
+        (b"good", 200),
+        (b"good", 200),
+        (b"wrong", 401),
+        (b"other", 200),
+        (b"good", 200),
+        (b"", 401),
+        (b"good", 200),
+    ]
+    async with plain.client() as client:
+        for token, status in said:
+            client.say(get(bearer=b"Authorization: Bearer ci:1:%b\r\n" % token))
+            assert (await client.response()).status == status
+
+
 @pytest.mark.covers("A-02", "A-06")
 @pytest.mark.parametrize(("bearer", "token"), [(b"bearer ci:1:good", b"good"), (b"BEARER ci:1:a:b:c", b"a:b:c")])
 async def test_the_scheme_has_no_case_and_a_token_may_hold_colons(plain: Stage, bearer: bytes, token: bytes) -> None:

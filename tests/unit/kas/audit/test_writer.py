@@ -12,7 +12,7 @@ import pytest
 from kas.audit.chain import Chain, sign
 from kas.audit.files import GrowingFile, listed
 from kas.audit.verifying import SignedHead, records, verify
-from kas.audit.writer import AuditLog, AuditSettings
+from kas.audit.writer import BATCH, AuditLog, AuditSettings
 from kas.metrics import AuditMetrics
 from tests.unit.kas.audit.samples import request
 
@@ -349,3 +349,38 @@ def test_the_chain_goes_on_where_only_a_file_of_one_record_is_left(log):
     log.log.stop()
     assert [file.first for file in listed(log.folder)] == [second.first]
     assert log.said("seq") == [2, 3]
+
+
+def test_records_of_requests_are_rendered_together_and_all_keep_their_order(log):
+    timers: list[Callable[[], None]] = []
+    log.log.start(lambda _, call: timers.append(call))
+    names = [f"r{number}" for number in range(3 * BATCH + 5)]
+    for name in names:
+        log.log.add(request(request_id=name))
+    assert len(timers) == 4  # one for each group, not one for each record
+    timers.pop()()
+    log.until(lambda: not log.log.waiting)
+    log.log.add(request(request_id="before"))
+    assert log.log.waiting == 1
+    log.log.event("act", request_id="between")
+    log.log.add(request(request_id="after"))
+    for timer in timers:  # those of groups that were full before their time
+        timer()
+    log.log.add(request(request_id="last"))
+    log.log.stop()
+    assert log.said("request_id") == [*names, "before", "between", "after", "last"]
+    assert log.findings() == []
+
+
+def test_what_is_not_rendered_yet_counts_as_waiting(log):
+    log.log = AuditLog(
+        KEY, "0123abcd", AuditSettings(log.folder, syncs=False, refuses=True, max_waiting=4), log.metrics, lambda: 0.0
+    )
+    log.log.start(lambda *_: None)
+    log.log.add(request())
+    assert not log.log.refuses
+    log.log.add(request())
+    assert log.log.refuses
+    for _ in range(3):
+        log.log.add(request())
+    assert log.metrics.lost.value == 1
