@@ -36,6 +36,7 @@ class HeldLink:
         "digest",
         "draining",
         "end_reason",
+        "first_attach",
         "instance",
         "link",
         "number",
@@ -56,6 +57,7 @@ class HeldLink:
         self.instance = hello.instance
         self.boot = hello.boot
         self.boot_order = hello.boot_order
+        self.first_attach = hello.attach
         self.about: Mapping[str, str] = hello.about
         self.link = link
         self.peer = ""
@@ -81,6 +83,15 @@ class HeldLink:
     def takes_requests(self) -> bool:
         """New requests may be put on it."""
         return self.link.stream is Stream.READY and not self.draining and not self.over
+
+    def was_never_read(self, hello: greeting.Hello) -> bool:
+        """Whether ``hello``, which begins a link, shows that agentk never read this one's welcome, and so cannot resume it.
+
+        Its attaches count on within one session: this link's was an earlier one, never acknowledged.
+        """
+        is_same = self.instance == hello.instance and self.boot == hello.boot
+        attach = self.link.attach
+        return is_same and attach == self.first_attach < hello.attach and not self.link.is_acknowledged
 
     def open(self, request: Open, handler: Handler) -> Exchange | None:
         """Put a request on this link; None if agentk takes no more at once."""

@@ -190,6 +190,8 @@ class Links:
         for held in self.of(agent_id):
             if held.instance == hello.instance and held.boot != hello.boot:
                 self._end(held, Code.SUPERSEDED, "the agent was restarted")
+            elif held.was_never_read(hello):
+                self._end(held, Code.UPSTREAM_BROKEN, "the agent was cut off before it knew of this link")
         link = Link(Side.KAS, next_uid=self._next_uid, limits=self._limits, budgets=self._budgets)
         secret = secrets.token_bytes(greeting.LINK_ID_BYTES)
         held = HeldLink(next(self._numbers), sha256(secret).digest(), agent_id, token_id, hello, link)

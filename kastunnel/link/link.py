@@ -128,6 +128,11 @@ class Link:
         waiting = len(self.speaking.unopened())
         return Statistics(len(self.requests), waiting, self.receive_budget.used, self.send_budget.used, self.attach)
 
+    @property
+    def is_acknowledged(self) -> bool:
+        """At the newest attach the other end has acknowledged something: it has read what this end began with."""
+        return self._numbering.is_acknowledged
+
     # ---- streams ------------------------------------------------------------------------------------------------------
 
     def begin_stream(self, attach: int, greeting: bytes, now: float) -> None:

@@ -59,6 +59,11 @@ class Numbering:
         return self._said
 
     @property
+    def is_acknowledged(self) -> bool:
+        """At least one envelope is."""
+        return self._acked > 0
+
+    @property
     def owes_much(self) -> bool:
         """So much has come that it is to be acknowledged at once."""
         return self._owed_bytes >= ACK_BYTES

@@ -11,7 +11,11 @@ from kas.errors import AgentNotConnected
 from kastunnel.doctor import tunnel
 from kastunnel.doctor.clocks import skew
 from kastunnel.doctor.road import utc_now
+from kastunnel.link import greeting
 from kastunnel.link.frames import Code
+from kastunnel.link.link import Link, Side
+from kastunnel.link.uids import UidMemory
+from kastunnel.transport.memory import MemoryDuplex, joined
 from tests.integration.links.conftest import AGENT, Asked, Kas
 
 pytestmark = pytest.mark.slow
@@ -281,3 +285,56 @@ async def test_a_links_begin_and_end_are_told_once_and_why(kas: Kas) -> None:
                 (2, False, ""),
                 (2, True, "the agent's token was revoked"),
             ]
+
+
+class HalfLinked:
+    """An agentk whose process stays the same, at the level of envelopes."""
+
+    def __init__(self, kas: Kas, boot: int = 11) -> None:
+        self.kas = kas
+        self.boot = boot
+
+    def dials(self, attach: int, *, resume: bytes = b"") -> tuple[MemoryDuplex, Link, asyncio.Task[None]]:
+        """Its end of a new stream, its link, and what kas does with it."""
+        ours, theirs = joined()
+        hello = greeting.Hello("pod-0", self.boot, 1, attach, resume)
+        link = Link(Side.AGENTK, uids=UidMemory())
+        link.begin_stream(attach, greeting.hello_frame(hello), 0.0)
+        first = link.next_envelope(0.0)
+        assert first is not None
+        accepting = self.kas.links.accept(AGENT, 1, "here", theirs, first, hello)
+        return ours, link, asyncio.get_running_loop().create_task(accepting)
+
+
+@pytest.mark.parametrize(
+    ("knows", "boot", "attach", "ends"),
+    [
+        (False, 11, 2, True),
+        (True, 11, 2, False),  # it has read the welcome and may resume
+        (False, 11, 1, False),  # another session of the process, as in a drain
+        (False, 12, 1, True),  # a restart, whatever was read
+    ],
+)
+async def test_a_link_whose_welcome_was_never_read_ends_when_its_agent_begins_another(
+    kas: Kas, knows: bool, boot: int, attach: int, ends: bool
+) -> None:
+    ours, link, accepting = HalfLinked(kas).dials(1)
+    await kas.linked()
+    asked = kas.ask()
+    if knows:
+        link.receive(await ours.read(), 0.0)
+        acknowledgement = link.next_envelope(1.0)
+        assert acknowledgement is not None
+        await ours.write(acknowledgement)
+        async with asyncio.timeout(5):
+            while not next(iter(kas.links)).link.is_acknowledged:
+                await asyncio.sleep(0.01)
+    await ours.cut()
+    await accepting
+    assert not asked.over
+    again, _, accepting = HalfLinked(kas, boot).dials(attach)
+    await kas.linked()
+    assert asked.over == ends
+    assert len(kas.links) == 2 - ends
+    await again.cut()
+    await accepting
