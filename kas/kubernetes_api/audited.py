@@ -26,15 +26,13 @@ def record_of(
     head, wish, judged = request.head, request.wish, request.judged
     target = head.target if wish is None else wish.target
     upload = request.upload
-    to_cluster = 0 if upload is None else upload.sent
+    to_cluster = request.begun + (0 if upload is None else upload.sent)
     denied = request.denied
     info = None
     if judged is None and wish is not None:
         info = request_info(head.method, target)
     if judged is not None:
         info = judged.info
-        if request.exchange is not None or request.answer is not None:
-            to_cluster += len(judged.wanted.body) + len(judged.rest)
     return RequestRecord(
         event,
         at,

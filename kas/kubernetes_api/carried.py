@@ -47,6 +47,7 @@ class CarriedRequest:
     withheld: list[bytes] | None = None  # of an upgraded stream, until the client has taken the 101
     answered_at = 0.0
     status = 0
+    begun = 0  # bytes of the body that left for the cluster with Open; the rest is counted by ``upload``
     sent = 0
     owed = 0  # written bytes that are credited when the client has read
     last_words: LastWords | None = None  # of an answer into which a failure may be written

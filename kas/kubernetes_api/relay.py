@@ -136,12 +136,12 @@ class Relay(CarriedRequest):
         self.task = None
         wanted = judged.wanted
         if wanted.body:
-            self.door.metrics.requests.to_cluster.value += len(wanted.body)
+            self.begun = len(wanted.body) + len(judged.rest)
+            self.door.metrics.requests.to_cluster.value += self.begun
         if not wanted.end:
             upload = self.upload = Upload(self.connection, exchange, judged.max_body, is_pipe=wanted.upgrade)
             if judged.rest:
                 exchange.send(judged.rest)
-                self.door.metrics.requests.to_cluster.value += len(judged.rest)
             if self.head.expect_continue and not wanted.body:
                 self.connection.write(_CONTINUE)
             if not upload.is_waiting:
