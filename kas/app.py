@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kas.access.directory import AgentDirectory
 from kas.access.gate import Gate
+from kas.access.issuers import Issuer
 from kas.access.issuers.building import build_issuers, build_job_watches
 from kas.access.issuers.own_tokens import OwnTokens
 from kas.agent_api.door import AgentApiDoor
@@ -75,6 +76,7 @@ class Server:
     def __init__(self, config: Config, config_path: Path, store: Store) -> None:
         self._config = config
         self._config_path = config_path
+        self._store = store
         self.version = installed_version("kubernetes-agent-server")
         self.metrics = Metrics(version=self.version, process=True)
         self.certificates = Certificates(config, system_clock)
@@ -89,10 +91,7 @@ class Server:
             allow_system_identities=config.access.allow_system_identities,
         )
         self.gate = Gate(
-            [
-                OwnTokens(store.job_tokens, config.issuers, build_job_watches(config.issuers, self.outbound)),
-                *build_issuers(config.issuers, self.outbound, system_clock),
-            ],
+            self._issuers(config),
             self.directory,
             self.configs,
             self.metrics.gate,
@@ -114,7 +113,6 @@ class Server:
         self.audit_keeper = AuditKeeper(config, store, self.metrics.audit, self.version)
         self.audit = self.audit_keeper.log
         self.links.on_change = self._record_link
-        self._store = store
         self.changes = ChangeFollower(
             store, self.directory, self.gate, self.configs, self.links, self.audit_keeper.record
         )
@@ -169,6 +167,11 @@ class Server:
         found.use(asyncio.get_running_loop())
         return found
 
+    def _issuers(self, config: Config) -> list[Issuer]:
+        watches = build_job_watches(config.issuers, self.outbound)
+        own = OwnTokens(self._store.job_tokens, config.issuers, watches)
+        return [own, *build_issuers(config.issuers, self.outbound, system_clock)]
+
     async def _look_elsewhere(self) -> None:
         """No job is refused for a configuration that comes a moment later; nor does a machine that is down hold the door shut."""
         with suppress(TimeoutError):
@@ -208,7 +211,7 @@ class Server:
             lambda: self.directory,
             self.configs,
             self.router,
-            {issuer.name: issuer for issuer in self._config.issuers},
+            lambda: {issuer.name: issuer for issuer in self._config.issuers},
             system_clock,
         )
         return open_operator_api(self._config.state_dir, explainer, self.metrics.doors)
@@ -290,6 +293,7 @@ class Server:
         try:
             config = load_config(self._config_path)
             renewed = self.certificates.reload(config)
+            issuers = self._issuers(config)
             repositories = self._repositories(config)
         except ConfigurationError as error:
             for line in str(error).splitlines():
@@ -297,9 +301,14 @@ class Server:
             return
         for option in needs_restart(self._config, config):
             log.warning("an option needs a restart to change", extra=fields(notice=option))
-        self._config = config
+        before_config, self._config = self._config, config
         logs.set_up(config.logging.level, config.logging.format)
-        self.gate.positive_s, self.gate.negative_s = config.access.positive_cache_s, config.access.negative_cache_s
+        self.gate.reconfigure(
+            issuers,
+            positive_s=config.access.positive_cache_s,
+            negative_s=config.access.negative_cache_s,
+            forgets=config.issuers != before_config.issuers,
+        )
         before, self.repositories = self.repositories, repositories
         self.configs.reconfigure(
             repositories,

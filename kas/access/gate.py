@@ -94,7 +94,7 @@ class Gate:
         max_callers: int = MAX_CALLERS,
         max_unknown: int = MAX_UNKNOWN,
     ) -> None:
-        self.positive_s = positive_s  # the two may be changed while running: they hold for what is learnt from then on
+        self.positive_s = positive_s
         self.negative_s = negative_s
         self._issuers = issuers
         self._directory = directory
@@ -152,6 +152,16 @@ class Gate:
         said = fields(agent_id=agent_id, caller=str(caller), reason=denial.reason, rule=denial.rule)
         log.info("access denied", extra=said)
         return access_denied(caller, denial, agent)
+
+    def reconfigure(self, issuers: Sequence[Issuer], *, positive_s: float, negative_s: float, forgets: bool) -> None:
+        """Other issuers from now on. ``forgets``: they may think otherwise of every token, so that each is asked about again."""
+        self._issuers = issuers
+        self.positive_s, self.negative_s = positive_s, negative_s
+        if forgets:
+            self._callers.clear()
+            self._refused.clear()
+            for flight in self._flights.values():
+                flight.outdated = True
 
     def forget(self, change: Change) -> None:
         """Drop what the change may have made untrue, so that the next request is judged anew."""

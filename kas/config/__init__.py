@@ -151,9 +151,9 @@ class Config(Section):
     )
     issuers: Annotated[tuple[AnyIssuer, ...], Strict(False)] = option(
         (),
-        "Who vouches for jobs, besides kas itself (`kas job-token`, `kas project`): forges and other issuers of tokens.",
+        "Who vouches for jobs, besides kas itself (`kas job-token`, `kas project`): forges and other issuers of tokens. "
+        "When they change, every token is judged anew.",
         example="[{name: gitlab, type: gitlab, url: https://gitlab.example.com}]",
-        restart=True,
     )
     job_tokens: JobTokens = option(JobTokens(), "Tokens that kas makes for jobs.")
     agent_api: AgentApi = option(AgentApi(), "The door that agentk dials (gRPC over TLS).")

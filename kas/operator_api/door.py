@@ -45,7 +45,7 @@ class Explainer:
         agents: Callable[[], Iterable[AgentRef]],
         configs: Configs,
         upstream: Upstream,
-        issuers: Mapping[str, GitlabIssuer | OidcIssuer],
+        issuers: Callable[[], Mapping[str, GitlabIssuer | OidcIssuer]],
         clock: Clock,
     ) -> None:
         self._gate = gate
@@ -71,7 +71,7 @@ class Explainer:
 
     async def _who(self, question: Question) -> tuple[Layer, Caller | None]:
         if (described := question.caller) is not None:
-            issuer = self._issuers.get(described.issuer)
+            issuer = self._issuers().get(described.issuer)
             known = issuer is not None or described.issuer == "kas"
             if not known:
                 return Layer("issuer", False, f"kas.yaml has no issuer {described.issuer!r}"), None

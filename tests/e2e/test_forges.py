@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -132,3 +134,35 @@ def test_a_github_job_exchanges_its_id_token_and_strangers_and_pull_requests_sta
                 file.write_bytes(key.sign(claims(forge, **changed)))
                 file.chmod(0o600)
                 assert agent.context not in product.kubeconfig(file).read_text()
+
+
+@pytest.mark.covers("T-21")
+def test_an_owner_who_is_taken_from_the_list_loses_access_at_a_reload_and_gets_it_back_at_another(
+    tmp_path: Path, cluster: Path
+) -> None:
+    key = SigningKey()
+    with serving(tmp_path) as forge:
+        forge.publish(key)
+        issuer = {"name": "github", "type": "github", "issuer": forge.url, "audience": AUDIENCE, "owners": ["shop"]}
+        issuer |= {"ca_file": str(forge.authority.ca)}
+        with kas_with(tmp_path / "kas", issuer, cluster, {"projects": [{"id": PROJECT}]}) as (product, agent):
+            kubectl = job(product, agent, key.sign(claims(forge, exp=int(time.time()) + 600)).decode())
+            kubectl.run("create", "configmap", "of-github")
+
+            def reload(told: str, **changed: Any) -> None:
+                assert product.kas is not None
+                before = product.kas.said().count(told)
+                product.write_config(issuers=[{**issuer, **changed}])
+                os.kill(product.kas.pid, signal.SIGHUP)
+                product.kas.wait_until(lambda: product.kas.said().count(told) > before, told)  # type: ignore[union-attr]
+
+            with kubectl.running("get", "configmaps", "--watch", "--no-headers") as watch:
+                assert watch.stdout is not None
+                assert any(b"of-github" in line for line in watch.stdout)
+                reload("not reloaded", ca_file=str(tmp_path / "absent"))
+                kubectl.run("get", "configmaps")
+                reload("configuration reloaded", owners=["acme"])
+                watch.wait(10)
+            kubectl.run("get", "configmaps", fails=True)
+            reload("configuration reloaded")
+            kubectl.run("get", "configmaps")

@@ -424,3 +424,35 @@ async def test_who_holds_a_token_can_be_asked(world):
     assert await world.gate.identify(TOKEN) == world.tokens[TOKEN]
     with pytest.raises(Unauthenticated):
         await world.gate.identify(b"wrong")
+
+
+class Nobody:
+    """An issuer that knows no token."""
+
+    async def caller(self, token: bytes) -> Caller | None:
+        return None
+
+
+async def test_other_issuers_judge_every_token_anew_also_one_that_is_being_asked_about(world):
+    await world.gate.admit(1, TOKEN)
+    with pytest.raises(Unauthenticated):
+        await world.gate.admit(1, b"wrong")
+    world.gate.reconfigure([Nobody()], positive_s=60, negative_s=10, forgets=True)
+    assert world.gate.admitted(1, TOKEN) is None
+    with pytest.raises(Unauthenticated):
+        await world.gate.admit(1, TOKEN)
+    world.gate.reconfigure([IssuerOf(world)], positive_s=60, negative_s=10, forgets=True)
+    world.hold = asyncio.Event()
+    asking = asyncio.create_task(world.gate.admit(1, TOKEN))
+    await asyncio.sleep(0)
+    world.gate.reconfigure([Nobody()], positive_s=60, negative_s=10, forgets=True)
+    world.hold.set()
+    with pytest.raises(Unauthenticated):
+        await asking
+    assert world.gate.admitted(1, TOKEN) is None
+
+
+async def test_issuers_that_think_the_same_are_not_asked_again(world):
+    access = await world.gate.admit(1, TOKEN)
+    world.gate.reconfigure([Nobody()], positive_s=60, negative_s=10, forgets=False)
+    assert world.gate.admitted(1, TOKEN) is access
