@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,10 @@ async def test_a_directory_that_is_missing_says_what_to_do(tmp_path: Path):
         ("tr0ub4dor", "this is not a database URL"),
     ],
 )
-async def test_a_url_that_cannot_be_meant_is_refused_without_its_password(url: str, said: str):
+async def test_a_url_that_cannot_be_meant_is_refused_without_its_password(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "asyncpg", None)  # as where it is not installed
     with pytest.raises(ConfigurationError, match=said) as caught:
         async with open_store(url):
             pass
