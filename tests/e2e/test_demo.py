@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,9 +51,25 @@ def test_without_kubectl_the_python_client_plays_what_it_can(tmp_path: Path) -> 
     assert nothing_is_left(tmp_path)
 
 
+@contextmanager
+def playing(folder: Path, kubectl: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo, which stays up; killed if the test does not end it."""
+    # What is started in the background by a script ignores Ctrl-C, and so would whatever it starts.
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        demo = subprocess.Popen([KAS, "demo"], env=environment(folder, kubectl), stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, was)
+    with demo:
+        try:
+            yield demo
+        finally:
+            demo.kill()
+
+
 def test_it_stays_up_until_it_is_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
     kubectl = str(kubectl_program("1.33"))
-    with subprocess.Popen([KAS, "demo"], env=environment(tmp_path, kubectl), stdout=subprocess.PIPE, text=True) as demo:
+    with playing(tmp_path, kubectl) as demo:
         assert demo.stdout is not None
         exported = next(line for line in demo.stdout if "export KUBECONFIG=" in line).split("=", 1)[1].strip()
         by_hand = subprocess.run(
@@ -71,7 +89,7 @@ def test_it_stays_up_until_it_is_told_to_end_and_leaves_nothing(tmp_path: Path) 
 
 def test_a_killed_demo_takes_its_programs_with_it(tmp_path: Path) -> None:
     kubectl = str(kubectl_program("1.33"))
-    with subprocess.Popen([KAS, "demo"], env=environment(tmp_path, kubectl), stdout=subprocess.PIPE, text=True) as demo:
+    with playing(tmp_path, kubectl) as demo:
         assert demo.stdout is not None
         next(line for line in demo.stdout if "is linked" in line)
         demo.kill()
