@@ -124,8 +124,11 @@ class CarriedRequest:
                 said = words.said(reply, hop=hop, request_id=self.request_id, at_line_end=self.at_line_end)
                 connection.write(answer.encode(said) if said else b"")
             elif self.tap is not None:
-                failure = replies.failure(reply, hop=hop, request_id=self.request_id)
-                connection.write(self.tap.failure(failure))
+                told = self.tap.failure(replies.failure(reply, hop=hop, request_id=self.request_id))
+                connection.write(told)
+                if told and self.tap.settle_s:
+                    connection.close_later(self.tap.settle_s)
+                    return
             answer.break_off(connection)
 
     def _say(self, reply: Reply, hop: str, *, spoilt: bool) -> bool:

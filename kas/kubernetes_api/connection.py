@@ -244,6 +244,17 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         self.wait_for(Waiting.END, self.door.settings.linger_s)
 
+    def close_later(self, delay_s: float) -> None:
+        """Close when the client has had time to act on what was written; what it says meanwhile is read and dropped."""
+        self.is_closing = True
+        self.resume_reading()
+        self.wait_for(Waiting.END, delay_s + self.door.settings.linger_s)
+        self.door.loop.call_later(delay_s, self._close_if_open)
+
+    def _close_if_open(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.close()
+
     def abort(self) -> None:
         """Close so that the client cannot take it for an end: what is written in this tick still leaves, nothing else does."""
         if not self.is_closing:

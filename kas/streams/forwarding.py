@@ -11,11 +11,14 @@ from kas.streams.tap import Failure, NotUnderstood, Tap
 from kas.streams.websocket import BINARY, CONTINUATION, frame, head_size, server_frame_size
 
 MAX_CONNECTIONS = 1024  # at a time, in one port-forward
+SETTLE_S = 0.5  # kubectl ends as soon as the connection does, be its other goroutines done with printing or not
 _MASK_BYTES = 4
 
 
 class ForwardTap(SpdyFrames):
     """port-forward over SPDY. Each open connection is told; it ends as broken."""
+
+    settle_s = SETTLE_S
 
     def __init__(self) -> None:
         super().__init__(b"portforward.k8s.io")
@@ -62,6 +65,8 @@ class ForwardTap(SpdyFrames):
 
 class TunnelTap(Tap):
     """The same SPDY as a byte stream in the messages of a WebSocket (k8s.io/apimachinery/pkg/util/httpstream/wsstream, KEP-4006)."""
+
+    settle_s = SETTLE_S
 
     def __init__(self) -> None:
         self._inner = ForwardTap()

@@ -23,6 +23,8 @@ class NotUnderstood(Exception):
 class Tap(ABC):
     """One upgraded stream. From the first bytes that it does not understand on, it passes everything and says nothing."""
 
+    settle_s = 0.0  # what the client needs between a failure and the end of its connection, or it does not print it
+
     def __init__(self, protocol: bytes) -> None:
         """``protocol``: the one of Kubernetes that was agreed on, as ``v4.channel.k8s.io``."""
         # Else failures are plain text, and silence means success.

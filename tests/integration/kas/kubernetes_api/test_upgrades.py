@@ -10,6 +10,7 @@ import pytest
 from kas.demo.practice_cluster import spdy
 from kas.errors import AccessDenied
 from kas.kubernetes_api import relay
+from kas.streams.forwarding import ForwardTap
 from kastunnel.link.frames import Code, Head, Hop, Reset
 from kastunnel.link.limits import NO_TIMEOUT_MS
 from tests.fakes.kubernetes_door import FakeOpenExchange, RawClient, get
@@ -249,6 +250,35 @@ async def test_a_failure_is_written_into_the_error_stream_of_spdy(stage: Stage) 
         *_, told = kubectl.feed(await client.rest())
         assert (told.stream, told.fin) == (streams["error"], True)
         assert SENTENCE in json.loads(told.data)["message"]
+
+
+@pytest.mark.covers("U-14")
+async def test_a_forwarded_connection_is_told_and_its_client_has_time_to_say_so(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ForwardTap, "settle_s", 0.2)
+    kubectl, api_server = spdy.Spdy(client=True), spdy.Spdy()
+    error, data = (kubectl.open({"streamtype": kind, "requestid": "0", "port": "80"}) for kind in ("error", "data"))
+    forward = b"X-Stream-Protocol-Version: portforward.k8s.io\r\n"
+    async with stage.client() as client:
+        stage.upstream.script = None
+        fields = b"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n" + forward
+        client.say(get(EXEC.replace(b"exec?", b"portforward?"), fields, method=b"POST"))
+        asked = await stage.upstream.request()
+        asked.handler.on_head(Head(101, [(b"X-Stream-Protocol-Version", b"portforward.k8s.io")]))
+        await client.head()
+        client.say(kubectl.taken())
+        await asked.until(lambda it: it.body)
+        for event in api_server.feed(bytes(asked.body)):
+            api_server.answer(event.stream)
+        asked.handler.on_data(api_server.taken())
+        asked.handler.on_reset(Reset(Code.UPSTREAM_BROKEN, "", Hop.API_SERVER))
+        client.say(PING + get())  # dropped: the connection is over, and is no connection of requests again
+        reset, told = kubectl.feed(await client.rest())[-2:]
+        assert reset == spdy.StreamReset(data, 5)
+        assert (told.stream, told.fin) == (error, True)
+        assert SENTENCE in told.data.decode()
+        assert len(stage.upstream.opened) == 1
 
 
 async def test_a_command_that_ended_ends_as_the_api_server_says(stage: Stage) -> None:
