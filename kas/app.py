@@ -152,6 +152,7 @@ class Server:
                 await stack.enter_async_context(self._open_management())
                 await stack.enter_async_context(self._open_operator())
                 await self._look_elsewhere()
+                await self._expect_agents()
                 await stack.enter_async_context(self._open_kubernetes())
                 memory.settle()
                 self._started = True
@@ -171,6 +172,12 @@ class Server:
         watches = build_job_watches(config.issuers, self.outbound)
         own = OwnTokens(self._store.job_tokens, config.issuers, watches)
         return [own, *build_issuers(config.issuers, self.outbound, system_clock)]
+
+    async def _expect_agents(self) -> None:
+        """Agents that have been linked before dial again within a second or two: requests wait for them, as after a cut."""
+        for token in await self._store.agent_tokens.active():
+            if token.last_used_at is not None:
+                self.presence.expect(token.agent_id)
 
     async def _look_elsewhere(self) -> None:
         """No job is refused for a configuration that comes a moment later; nor does a machine that is down hold the door shut."""

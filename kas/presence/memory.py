@@ -30,8 +30,13 @@ class MemoryPresence:
             self._links.pop(agent_id, None)
             self._lost_at[agent_id] = self._clock()
 
+    def expect(self, agent_id: int) -> None:
+        """The agent was linked before this process began, and is about to come back: it counts as lost now."""
+        if agent_id not in self._links:
+            self._lost_at.setdefault(agent_id, self._clock())
+
     def lost_for(self, agent_id: int) -> float | None:
-        """Seconds since the agent's last link was lost; 0 if it has one, None if it never had one."""
+        """Seconds since the agent's last link was lost; 0 if it has one, None if it never had one and is not expected."""
         if agent_id in self._links:
             return 0.0
         lost_at = self._lost_at.get(agent_id)

@@ -27,3 +27,19 @@ def test_a_revoked_agent_is_not_waited_for():
     presence.detached(1)
     presence.forget(1)
     assert presence.lost_for(1) is None
+
+
+def test_an_agent_that_is_expected_counts_as_lost_since_then_unless_it_is_there() -> None:
+    now = [100.0]
+    presence = MemoryPresence(lambda: now[0])
+    presence.attached(1)
+    for agent in (1, 2):
+        presence.expect(agent)
+    now[0] += 3
+    presence.expect(2)
+    assert [presence.lost_for(agent) for agent in (1, 2, 3)] == [0.0, 3.0, None]
+    presence.attached(2)
+    assert presence.lost_for(2) == 0.0
+    presence.expect(3)
+    presence.forget(3)
+    assert presence.lost_for(3) is None
