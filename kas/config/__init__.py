@@ -96,7 +96,7 @@ class Link(Section):
         restart=True,
     )
     hold_s: Seconds = option(
-        10,
+        15,
         "How long a new request waits for an agent that was linked a moment ago; kubectl then sees no error.",
         restart=True,
     )
