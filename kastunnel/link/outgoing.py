@@ -64,11 +64,13 @@ class Outgoing:
         return min(self.limit, self.acked + self.hold.size) - self.handed
 
     def hand(self, data: bytes) -> None:
-        """Take ``data`` to be said. Ownership of the bytes passes; they must not change."""
+        """Take ``data`` to be said. Ownership of the bytes passes; they must not change. Where it takes the last room, more is told of."""
         if self.pending is None:
             self.pending = deque()
         self.pending.append(data)
         self.handed += len(data)
+        if self.room <= 0:
+            self.starved = True
 
     def has_something(self) -> bool:
         """A turn would say something now."""

@@ -105,8 +105,6 @@ class Request:
         if self.over or out.end or not data:
             return
         out.hand(data)
-        if out.room <= 0:
-            out.starved = True
         self.link.say(self)
 
     def end(self) -> None:
