@@ -299,8 +299,8 @@ class Server:
         """SIGHUP: read kas.yaml and the certificates again. Nothing is cut; a broken file keeps the old one in force."""
         try:
             config = load_config(self._config_path)
+            issuers = self._issuers(config)  # before anything is in force
             renewed = self.certificates.reload(config)
-            issuers = self._issuers(config)
             repositories = self._repositories(config)
         except ConfigurationError as error:
             for line in str(error).splitlines():

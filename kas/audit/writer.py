@@ -130,8 +130,7 @@ class AuditLog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits; blocks for a moment, and says how much could not be written. Idempotent."""
-        self.render()
+        """Write what was rendered (an event renders all before it); blocks for a moment, and says how much was lost. Idempotent."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=STOP_S)

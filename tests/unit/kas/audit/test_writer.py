@@ -367,6 +367,7 @@ def test_records_of_requests_are_rendered_together_and_all_keep_their_order(log)
     for timer in timers:  # those of groups that were full before their time
         timer()
     log.log.add(request(request_id="last"))
+    log.log.render()
     log.log.stop()
     assert log.said("request_id") == [*names, "before", "between", "after", "last"]
     assert log.findings() == []
