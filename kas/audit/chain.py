@@ -8,6 +8,7 @@ intact chain: that is found by the newest head (number and mac of a record, sign
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -31,15 +32,22 @@ class Chain:
         self._hmac = hmac.new(key, digestmod=sha256)  # copied for each record, which spares mixing in the key
         self.head = head or beginning(key, instance)
 
-    def line(self, fields: str) -> bytes:
-        """The next line, with its end. ``fields``: JSON's ``"name":value`` pairs without number and mac."""
-        seq = self.head.seq + 1
-        body = f'{{"seq":{seq},{fields}'.encode()
-        made = self._hmac.copy()
-        made.update(b"%b\n%b" % (self.head.mac.encode(), body))
-        mac = made.hexdigest()
-        self.head = Head(seq, mac)
-        return b'%b%b%b"}\n' % (body, _MAC, mac.encode())
+    def lines(self, records: Iterable[str]) -> bytes:
+        """The next lines, with their ends. A record: JSON's ``"name":value`` pairs without number and mac.
+
+        When a record cannot be had, its error is raised and the chain stands where it stood.
+        """
+        seq, mac = self.head.seq, self.head.mac.encode()
+        made: list[bytes] = []
+        for record in records:
+            seq += 1
+            body = b'{"seq":%d,%b' % (seq, record.encode())
+            hashed = self._hmac.copy()
+            hashed.update(b"%b\n%b" % (mac, body))
+            mac = hashed.hexdigest().encode()
+            made.append(b'%b%b%b"}\n' % (body, _MAC, mac))
+        self.head = Head(seq, mac.decode())
+        return b"".join(made)
 
 
 def beginning(key: bytes, instance: str) -> Head:

@@ -1,8 +1,8 @@
-"""Writes the log from a thread of its own. The event loop appends to a queue and never waits.
+"""Writes the log from a thread of its own. The event loop makes the lines and never waits.
 
-Records of requests are rendered on the event loop, some at a time: the renderer's own code is then in the processor's caches, and what they
-are made of is not far. One by one, between all else that a request needs, that cost four times as much, and in the thread twice
-(docs/performance.md). Chaining, writing and waiting for the disk are the thread's.
+Records of requests become lines on the event loop, some at a time: the code for it is then in the processor's caches, and what they are
+made of is not far. One by one, between all else that a request needs, that cost four times as much; in the thread it cost twice, and the
+event loop had to wait for the interpreter (docs/performance.md). Writing and waiting for the disk are the thread's.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kas.audit.chain import Chain
+from kas.audit.chain import Chain, Head
 from kas.audit.files import GrowingFile, LogFile, listed, own, tail
 from kas.audit.record import EventRecord, Renderer, RequestRecord, Value
 from kas.clock import Clock
@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 Later = Callable[[float, Callable[[], None]], object]
 
-PAUSE_S = 0.02
-BATCH = 64  # records that are rendered, or written, at once: a third of a millisecond; then others have the interpreter
+BATCH = 64  # records that become lines at once: a third of a millisecond
+PAUSE_S = 0.02  # the longest that a record waits for others to become a line
+WRITE_S = 0.05  # the longest that a line waits to be written: what a crash of kas may cost. Each time the thread takes the interpreter
 SYNC_S = 1.0
 RETRY_S = 1.0
 STOP_S = 10.0
@@ -47,6 +48,14 @@ class AuditSettings(NamedTuple):
     max_waiting: int = 20_000
 
 
+class Batch(NamedTuple):
+    """Lines that are written at once."""
+
+    data: bytes
+    size: int  # lines
+    head: Head  # of the last
+
+
 class AuditLog:
     """One chain. ``start`` it; ``stop`` writes what waits. ``add`` from the event loop only."""
 
@@ -57,16 +66,24 @@ class AuditLog:
         self._metrics = metrics
         self._clock = clock
         self._later: Later | None = None
-        self._fresh: list[RequestRecord] = []  # to be rendered
-        self._waiting: deque[str] = deque()  # rendered records
+        self._fresh: list[RequestRecord | EventRecord] = []  # to become lines
+        self._waiting: deque[Batch] = deque()  # to be written
+        self._made = 0  # lines, ever
+        self._done = 0  # of these, written; counted in the thread
         self._lost = 0  # ever; counted on the event loop's thread
         self._lost_told = 0  # of these, how many the log says; in the thread
-        self._renderer = Renderer()  # of who adds
-        self._own_renderer = Renderer()  # of the thread
+        self._renderer = Renderer()
         self._chain = Chain(key, instance)
+        self._making = (
+            threading.Lock()
+        )  # of renderer and chain: the thread has something to say of the log itself, now and then
         self._file: GrowingFile | None = None
         self._files: list[LogFile] = []  # of this chain, the open one last
+        self._leaving: deque[tuple[int, Path]] = (
+            deque()
+        )  # old files, and the record that must be written before each goes
         self._opened_at = 0.0
+        self._is_started = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._stdout_works = True
@@ -79,21 +96,36 @@ class AuditLog:
             self._lost += 1
             self._metrics.lost.value += 1
             return
-        if isinstance(record, EventRecord):
-            self.render()
-            self._waiting.append(self._renderer.fields(record))
-            return
         fresh = self._fresh
         fresh.append(record)
-        if len(fresh) >= BATCH or self._later is None:
+        if len(fresh) >= BATCH or self._later is None or isinstance(record, EventRecord):
             self.render()
         elif len(fresh) == 1:
             self._later(PAUSE_S, self.render)
 
     def render(self) -> None:
-        """Give the thread what was added."""
+        """Make lines of what was added."""
+        if not self._is_started:
+            return
         fresh, self._fresh = self._fresh, []
-        self._waiting.extend(map(self._renderer.fields, fresh))
+        if not fresh:
+            return
+        try:
+            self._make(fresh)
+        except Exception:  # an error of ours must be as loud as a full disk, and stop as little
+            if not self.is_failing:
+                log.exception("audit records cannot be made")
+            self.is_failing = True  # until the thread has written that they are lost
+            self._lost += len(fresh)
+            self._metrics.lost.value += len(fresh)
+
+    def _make(self, records: Sequence[RequestRecord | EventRecord]) -> int:
+        """Lines that wait to be written; the number of the last. From either thread."""
+        with self._making:
+            data = self._chain.lines(map(self._renderer.fields, records))
+            self._made += len(records)
+            self._waiting.append(Batch(data, len(records), self._chain.head))
+            return self._chain.head.seq
 
     def event(self, name: str, **values: str | float | bool | None) -> None:
         """A record of something that is not a request."""
@@ -108,12 +140,12 @@ class AuditLog:
     @property
     def waiting(self) -> int:
         """Records that are not written yet."""
-        return len(self._waiting) + len(self._fresh)
+        return self._made - self._done + len(self._fresh)
 
     def start(self, later: Later | None = None) -> None:
         """Go on where the chain stopped. Raises OSError for a folder that cannot be used.
 
-        ``later``: the event loop's ``call_later``; without it each record is rendered at once.
+        ``later``: the event loop's ``call_later``; without it each record becomes a line at once.
         """
         self._later = later
         self._settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,6 +155,8 @@ class AuditLog:
             self._continue(self._files[-1])
         else:
             self._open_next()
+        self._is_started = True
+        self.render()
         for file in files:
             if file not in self._files:
                 log.error("audit log has a file that kas did not write", extra=fields(file=str(file.path)))
@@ -130,15 +164,16 @@ class AuditLog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what was rendered (an event renders all before it); blocks for a moment, and says how much was lost. Idempotent."""
+        """Write what waits (an event makes lines of all before it); blocks for a moment, and says how much was lost. Idempotent."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=STOP_S)
-        if self._waiting:
-            log.error("audit records are lost: they could not be written", extra=fields(count=len(self._waiting)))
-            self._metrics.lost.value += len(self._waiting)
+        if count := self._made - self._done:
+            log.error("audit records are lost: they could not be written", extra=fields(count=count))
+            self._metrics.lost.value += count
             if not self._thread.is_alive():
                 self._waiting.clear()
+                self._done = self._made
 
     def _continue(self, file: LogFile) -> None:
         found = tail(file.path)
@@ -162,7 +197,7 @@ class AuditLog:
             if self._settings.syncs:
                 before.sync()
             before.close()
-        first = self._chain.head.seq + 1
+        first = self.written.seq + 1
         self._file = GrowingFile(self._settings.folder, self.instance, first)
         self._files.append(LogFile(self.instance, first, self._file.path))
         if self._settings.syncs:
@@ -175,48 +210,51 @@ class AuditLog:
         synced_at = time.monotonic()
         while True:
             is_last = self._stopping.is_set()
+            pause = WRITE_S
             try:
-                while self._waiting or self._lost > self._lost_told:
-                    self._write_batch()
+                self._write_waiting()
                 now = time.monotonic()
                 if self._settings.syncs and self._file is not None and (is_last or now - synced_at >= SYNC_S):
                     synced_at = now
                     self._file.sync()
                 self._recovered()
-                pause = PAUSE_S
             except OSError as error:
                 self._failed(str(error))
                 pause = RETRY_S
             except Exception:  # an error of ours must be as loud as a full disk, and stop as little
                 if not self.is_failing:
-                    log.exception("audit records cannot be made")
+                    log.exception("audit records cannot be written")
                 self._failed("see above")
                 pause = RETRY_S
             if is_last:
                 return
             self._stopping.wait(pause)
 
-    def _write_batch(self) -> None:
-        """Up to BATCH records; on OSError they wait on, and the chain stands where it stood."""
-        if self._file is None or self._is_full():
+    def _write_waiting(self) -> None:
+        """All that waits; on OSError the rest waits on."""
+        while True:
+            while self._waiting:
+                self._write(self._waiting[0])
+                self._waiting.popleft()
+            lost = self._lost - self._lost_told
+            if not lost:
+                return
+            self._say("records_lost", {"count": lost})
+            self._lost_told += lost
+
+    def _write(self, batch: Batch) -> None:
+        if self._file is None or (self._is_full() and not self._leaving):  # one after the other
             self._rotate()
-        file, chain = self._file, Chain(self.key, self.instance, self._chain.head)
-        if file is None:
+        if self._file is None:
             return
-        lost = self._lost - self._lost_told
-        records = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
-        if lost:
-            records.append(self._own("records_lost", {"count": lost}))
-        data = b"".join(map(chain.line, records))
-        file.write(data)
-        self._chain = chain
-        self.written = chain.head
-        self._lost_told += lost
-        for _ in range(len(records) - bool(lost)):
-            self._waiting.popleft()
-        self._metrics.written.value += len(records)
+        self._file.write(batch.data)
+        self._done += batch.size
+        self.written = batch.head
+        self._metrics.written.value += batch.size
+        while self._leaving and self._leaving[0][0] <= batch.head.seq:
+            self._leaving.popleft()[1].unlink(missing_ok=True)
         if self._settings.to_stdout:
-            self._copy(data)
+            self._copy(batch.data)
 
     def _is_full(self) -> bool:
         file, settings = self._file, self._settings
@@ -227,24 +265,17 @@ class AuditLog:
     def _rotate(self) -> None:
         """Begin a new file, and say of each old one beyond the limit that it goes before it goes."""
         self._open_next()
-        while len(self._files) > max(1, self._settings.max_files) and self._file is not None:
+        while len(self._files) > max(1, self._settings.max_files):
             old, following = self._files[:2]
             head = tail(old.path).head if old.path.is_file() else None
-            values: dict[str, Value] = {
-                "first": old.first,
-                "last": following.first - 1,
-                "last_mac": "" if head is None else head.mac,
-            }
-            chain = Chain(self.key, self.instance, self._chain.head)  # on OSError the chain stands where it stood
-            self._file.write(chain.line(self._own("audit_removed", values)))
-            self._chain = chain
-            self.written = self._chain.head
-            old.path.unlink(missing_ok=True)
+            last_mac = "" if head is None else head.mac
+            seq = self._say("audit_removed", {"first": old.first, "last": following.first - 1, "last_mac": last_mac})
+            self._leaving.append((seq, old.path))
             del self._files[0]
 
-    def _own(self, name: str, values: dict[str, Value]) -> str:
-        """A record of the log about itself."""
-        return self._own_renderer.fields(EventRecord(name, self._clock(), values))
+    def _say(self, name: str, values: dict[str, Value]) -> int:
+        """Something of the log itself, behind all that waits; its number."""
+        return self._make([EventRecord(name, self._clock(), values)])
 
     def _copy(self, data: bytes) -> None:
         try:

@@ -19,7 +19,7 @@ def written(count: int, key: bytes = KEY) -> tuple[list[bytes], list[Head]]:
     chain = Chain(key, INSTANCE)
     lines, heads = [], [chain.head]
     for number in range(count):
-        lines.append(chain.line(f'"event":"request","n":{number}'))
+        lines.append(chain.lines([f'"event":"request","n":{number}']))
         heads.append(chain.head)
     return lines, heads
 
@@ -45,7 +45,7 @@ def test_every_line_is_json_with_its_number_and_mac():
 def test_a_chain_goes_on_where_it_stopped():
     lines, heads = written(3)
     again = Chain(KEY, INSTANCE, heads[2])
-    assert again.line('"event":"request","n":2') == lines[2]
+    assert again.lines(['"event":"request","n":2']) == lines[2]
 
 
 def test_a_whole_log_has_no_finding(tmp_path):
@@ -98,17 +98,17 @@ def test_a_head_that_kas_did_not_make_is_told(tmp_path):
 def test_a_log_that_was_written_anew_with_a_stolen_key_differs_from_the_heads(tmp_path):
     _, heads = written(10)
     forged = Chain(KEY, INSTANCE)
-    lines = [forged.line('"event":"nothing"') for _ in range(10)]
+    lines = [forged.lines(['"event":"nothing"']) for _ in range(10)]
     (found,) = findings(tmp_path, lines, heads[4], heads[10])
     assert "record 4 is another one than the head in the database says" in found
 
 
 def test_removed_files_are_vouched_for_by_the_log_itself(tmp_path):
     chain = Chain(KEY, INSTANCE)
-    old = [chain.line('"event":"request"') for _ in range(3)]
+    old = [chain.lines(['"event":"request"']) for _ in range(3)]
     gone = chain.head
-    kept = [chain.line('"event":"request"') for _ in range(2)]
-    kept.append(chain.line(f'"time":"t","event":"audit_removed","first":1,"last":3,"last_mac":"{gone.mac}"'))
+    kept = [chain.lines(['"event":"request"']) for _ in range(2)]
+    kept.append(chain.lines([f'"time":"t","event":"audit_removed","first":1,"last":3,"last_mac":"{gone.mac}"']))
     assert findings(tmp_path, kept, chain.head, first=4) == []
     (found,) = findings(tmp_path, kept[:2], first=4)
     assert "the records before 4 are missing" in found
@@ -146,12 +146,12 @@ def test_any_change_of_any_byte_or_line_is_found(tmp_path, data):
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_a_mac_depends_on_key_place_and_words(one, other):
     before = beginning(KEY, INSTANCE)
-    line = Chain(KEY, INSTANCE).line(f'"event":{json.dumps(one)}')
+    line = Chain(KEY, INSTANCE).lines([f'"event":{json.dumps(one)}'])
     assert follows(KEY, before.mac, line)
     assert not follows(b"other", before.mac, line)
     assert not follows(KEY, "other", line)
     if one != other:
-        assert Chain(KEY, INSTANCE).line(f'"event":{json.dumps(other)}') != line
+        assert Chain(KEY, INSTANCE).lines([f'"event":{json.dumps(other)}']) != line
 
 
 def test_a_signature_is_of_one_head_of_one_chain():

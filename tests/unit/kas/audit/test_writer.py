@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,17 @@ def test_a_full_file_is_followed_by_another_and_old_ones_go_with_a_word(tmp_path
     assert len(files) == 3
     assert files[0].first > 1
     assert "audit_removed" in log.said("event")
+    assert log.findings() == []
+
+
+def test_a_limit_below_the_size_of_a_record_is_no_trap(tmp_path):
+    log = Log(tmp_path / "audit", max_file_bytes=1, max_files=1)
+    log.log.start()
+    for number in range(10):
+        log.log.event("e", n=number)
+        log.until(lambda: not log.log.waiting)
+    log.log.stop()
+    assert len(listed(log.folder)) == 1
     assert log.findings() == []
 
 
@@ -311,19 +322,57 @@ def test_without_a_standard_output_records_are_still_written(tmp_path, monkeypat
 def test_an_error_of_our_own_is_a_failure_that_is_told_and_passes(tmp_path, monkeypatch):
     monkeypatch.setattr("kas.audit.writer.RETRY_S", 0.01)
     log = Log(tmp_path / "audit", refuses=True)
-    line = Chain.line
+    lines = Chain.lines
 
-    def broken(chain: Chain, said: str) -> bytes:
+    def broken(chain: Chain, said: Iterable[str]) -> bytes:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Chain, "line", broken)
+    monkeypatch.setattr(Chain, "lines", broken)
     log.log.start()
     log.log.event("one")
-    log.until(lambda: log.log.refuses)
-    monkeypatch.setattr(Chain, "line", line)
+    assert log.log.refuses
+    assert log.metrics.lost.value == 1
+    time.sleep(0.1)  # the thread fails to say that one is lost
+    assert log.log.refuses
+    monkeypatch.setattr(Chain, "lines", lines)
     log.until(lambda: not log.log.refuses)
+    log.log.event("two")
     log.log.stop()
-    assert log.said("event") == ["one"]
+    assert log.said("event") == ["records_lost", "two"]
+    assert log.findings() == []
+
+
+def test_a_record_that_cannot_be_made_is_lost_with_its_batch_alone(log):
+    log.log.start(lambda *_: None)
+    log.log.add(request(request_id="one"))
+    log.log.add(request(request_id="two")._replace(duration_s="no number"))
+    log.log.render()
+    log.until(lambda: not log.log.is_failing)
+    log.log.add(request(request_id="three"))
+    log.log.render()
+    log.log.stop()
+    assert log.said("event") == ["records_lost", "request"]
+    assert log.said("count")[0] == 2
+    assert log.findings() == []
+
+
+def test_an_old_file_goes_only_when_it_is_written_that_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr("kas.audit.writer.RETRY_S", 0.01)
+    disk = FullDisk(monkeypatch)
+    log = Log(tmp_path / "audit", max_file_bytes=400, max_files=1)
+    log.log.start()
+    log.log.event("one", text="x" * 400)
+    log.until(lambda: not log.log.waiting)
+    (old,) = listed(log.folder)
+    disk.is_full = True
+    log.log.event("two")
+    log.until(lambda: log.log.is_failing)
+    assert old.path.exists()
+    disk.is_full = False
+    log.until(lambda: not old.path.exists())
+    log.log.stop()
+    assert log.said("event") == ["two", "audit_removed"]
+    assert log.findings() == []
 
 
 def test_refusing_begins_where_half_of_what_may_wait_does(tmp_path):
