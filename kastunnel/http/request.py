@@ -2,6 +2,9 @@
 
 The head's end is searched here (llhttp knows no bound), the request line and the framing are checked on raw bytes, then llhttp
 gets exactly the head, for its strictness with fields. Upgrades are decided by our own check, never by llhttp's exception.
+
+Clients repeat themselves: on one connection the fields are often those of the request before, byte for byte, a token of a kilobyte
+among them. What was found in them then is found in them now, so only the request line is looked at.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ _DROP = Fate.DROP
 _HOST = Fate.HOST
 _AUTHORIZATION = Fate.AUTHORIZATION
 _HEAD, _NONE, _COUNTED, _CHUNKED, _PIPE = range(5)
+_MAX_REMEMBERED = 4 * 1024  # bytes of fields
 
 
 class RequestHead:
@@ -61,6 +65,8 @@ class RequestHead:
     """The Impersonate fields as they came; a name with ``_`` is not to be understood, only refused."""
     origin: bytes | None = None
     """The value of Origin; never passed on."""
+    repeatable = b""
+    """The fields as they came, where they say nothing about this request alone: no body, no upgrade, nothing rare. They hold the secret."""
 
     def field(self, name: bytes) -> bytes:
         """The first value of the field ``name`` (lower case), or ``b""``. For logs: it walks the list."""
@@ -80,7 +86,7 @@ class RequestReader:
     Every method may raise BadMessage, after which the connection is to be answered and closed.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_left", "_mode", "_searched", "body_bytes", "complete")
+    __slots__ = ("_before", "_buffer", "_chunks", "_left", "_mode", "_searched", "body_bytes", "complete")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -88,6 +94,7 @@ class RequestReader:
         self._mode = _HEAD
         self._left = 0
         self._chunks: ChunkedBody | None = None
+        self._before: RequestHead | None = None  # whose fields may come again
         self.complete = False
         self.body_bytes = 0  # read so far of the current body
 
@@ -121,7 +128,9 @@ class RequestReader:
             return None
         end += 4
         raw = buffer if end == len(buffer) else buffer[:end]
-        head = _parse(raw)
+        head = _parse(raw, self._before)
+        if head.repeatable:
+            self._before = head
         self._buffer = buffer[end:]
         self._searched = 0
         self.body_bytes = 0
@@ -237,8 +246,17 @@ def _why_refused(raw: bytes) -> BadMessage:
     return BadMessage(Kind.METHOD)
 
 
-def _parse(raw: bytes) -> RequestHead:
+def _parse(raw: bytes, before: RequestHead | None = None) -> RequestHead:
     line = _parse_line(raw)
+    method, target, minor = line.groups()
+    fields_as_they_came = raw[line.end() :]
+    if (
+        before is not None
+        and fields_as_they_came == before.repeatable
+        and method == before.method
+        and before.http_1_0 is (minor == b"0")
+    ):
+        return _repeated(before, target)
     breaks = raw.count(b"\r\n")
     if raw.count(b"\n") != breaks or raw.count(b"\r") != breaks or raw.translate(None, _ALLOWED):
         raise BadMessage(Kind.MALFORMED, "control character")
@@ -254,16 +272,26 @@ def _parse(raw: bytes) -> RequestHead:
     except httptools.HttpParserError:
         raise BadMessage(Kind.MALFORMED) from None
     head = RequestHead()
-    head.method, head.target, minor = line.groups()
+    head.method, head.target = method, target
     if minor == b"0":
         head.http_1_0 = True
         head.keep_alive = False
-    _clean(head, collector.found)
+    is_plain = _clean(head, collector.found)
+    if is_plain and len(fields_as_they_came) <= _MAX_REMEMBERED:
+        head.repeatable = fields_as_they_came
     return head
 
 
-def _clean(head: RequestHead, found: list[tuple[bytes, bytes]]) -> None:
-    """Fill ``head`` from the fields, in one pass; what is rare is collected and judged afterwards."""
+def _repeated(before: RequestHead, target: bytes) -> RequestHead:
+    """Another request with the same fields. They are shared: nobody changes a head's list in place."""
+    head = RequestHead()
+    head.__dict__.update(before.__dict__)
+    head.target = target
+    return head
+
+
+def _clean(head: RequestHead, found: list[tuple[bytes, bytes]]) -> bool:
+    """Fill ``head`` from the fields, in one pass; what is rare is collected and judged afterwards. Whether there was nothing rare."""
     kept = []
     host: bytes | None = None
     rare: _Rare | None = None
@@ -292,6 +320,7 @@ def _clean(head: RequestHead, found: list[tuple[bytes, bytes]]) -> None:
     head.headers = kept
     if rare is not None:
         rare.judge(head)
+    return rare is None
 
 
 class _Rare:
