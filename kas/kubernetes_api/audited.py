@@ -48,7 +48,7 @@ def record_of(
         "" if denied is None else denied.rule,
         info,
         request.status,
-        "" if outcome is None else outcome.value,
+        outcome or "",
         reason,
         code,
         hop,
