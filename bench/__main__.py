@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from bench import load, machine, report
+from bench.deaf import one_deaf_watch
 from bench.deciding import deciding
 from bench.measure import FRESH, QUICK, Effort, Figures
 from bench.measure import MEASUREMENTS as OF_REQUESTS
@@ -16,7 +17,7 @@ from bench.nginx import DOWNLOAD, LIST, POD, UPLOAD
 from bench.parts import Parts, missing, started
 
 PROFILED_S = 10
-MEASUREMENTS = {**OF_REQUESTS, "deciding": deciding}
+MEASUREMENTS = {**OF_REQUESTS, "deaf": one_deaf_watch, "deciding": deciding}
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """What nginx cannot play: an endless watch, and a sink for uploads. Behind the nginx that plays the API server.
 
-A watch answers its head and one event; with ``every_ms=N`` in its query, one numbered event each N ms. An upload is counted
-and thrown away. Run as ``python odd_upstream.py PORT``; ends with SIGTERM.
+A watch answers its head and one event; with ``every_ms=N`` in its query, one numbered event each N ms, of about ``bytes=N`` and with
+the moment of its making; none while nobody takes them. An upload is counted and thrown away. Run as ``python odd_upstream.py PORT``;
+ends with SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from typing import cast
 
 import uvloop
 
 _EVERY = re.compile(rb"every_ms=(\d+)")
+_BYTES = re.compile(rb"bytes=(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _WATCH_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -31,6 +34,8 @@ class Odd(asyncio.BufferedProtocol):
         self._taken = 0
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._is_stuck = False
+        self._filling = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -47,7 +52,7 @@ class Odd(asyncio.BufferedProtocol):
             return
         self._head = b""
         if b"watch=1" in head.partition(b"\r\n")[0]:
-            self._watch(_EVERY.search(head))
+            self._watch(_EVERY.search(head), _BYTES.search(head))
             return
         length = _LENGTH.search(head)
         self._missing, self._taken = int(length[1]) if length else 0, 0
@@ -61,14 +66,28 @@ class Odd(asyncio.BufferedProtocol):
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
             self._transport.write(head + body)
 
-    def _watch(self, every: re.Match[bytes] | None) -> None:
+    def pause_writing(self) -> None:
+        """Events have nowhere to go."""
+        self._is_stuck = True
+
+    def resume_writing(self) -> None:
+        """They have again."""
+        self._is_stuck = False
+
+    def _watch(self, every: re.Match[bytes] | None, size: re.Match[bytes] | None) -> None:
         self._transport.write(_WATCH_HEAD)
+        self._filling = b"x" * (int(size[1]) if size else 0)
         self._event(int(every[1]) / 1000 if every else 0.0)
 
     def _event(self, pause_s: float) -> None:
-        self._number += 1
-        event = b'{"type": "MODIFIED", "object": {"kind": "Endpoints", "number": %d}}\n' % self._number
-        self._transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        if not self._is_stuck:
+            self._number += 1
+            said = (self._number, time.monotonic(), self._filling)
+            event = (
+                b'{"type": "MODIFIED", "object": {"kind": "Endpoints", "number": %d, "at": %f, "filling": "%b"}}\n'
+                % said
+            )
+            self._transport.write(b"%x\r\n%b\r\n" % (len(event), event))
         if pause_s:
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._event, pause_s)
 

@@ -69,6 +69,12 @@ GOALS = (
         at_most={"slow_reader_p99_ratio": 1.25},
     ),
     Goal(
+        "one watch of 1,000 that is never read: p99 of the others' events",
+        "≤ 1.25 × of the time without it, at most 64 MiB",
+        "{deaf_p99_ratio:.2f} ×, {deaf_mib:.1f} MiB more in both programs",
+        at_most={"deaf_p99_ratio": 1.25, "deaf_mib": 64},
+    ),
+    Goal(
         "TCP between kas and agentk reset during a download and a watch",
         "both go on, nothing lost or repeated; pause ≤ 200 ms",
         "both went on, nothing lost or repeated; {cut_pause_ms:.0f} ms (worst {cut_pause_worst_ms:.0f} ms)",
@@ -166,6 +172,8 @@ METHOD = (
     "- Memory: growth of the proportional set size by {idle_watches} watches that had their first event, beyond a tenth as many",
     "  before them; the same for {idle_agents} links that agentk's own code holds from one other process.",
     "- Slow reader: small requests at 32 connections with and without one that takes a 256 MiB download at 100 kB/s.",
+    "- Deaf watch: {idle_watches} less one watches with an event of 1 kB each second; how long events take from their making to",
+    "  their arrival, while one more, with 3 MB a second to come, is open and never read, and while there is none.",
     "- Cut: a TCP relay between agentk and kas resets the connection amid a download, whose checksum is compared, and a watch with",
     "  a numbered event each 5 ms. The pause is the longest between two arrivals around the cut; medians of {rounds} cuts.",
 )
