@@ -171,3 +171,45 @@ def test_show_reads_the_configuration_file(kas: Kas, folder: Path, files: dict[s
         with (folder / "kas.yaml").open("a") as file:
             file.write("configuration_repositories: [{root: git}]\n")
     assert said in kas("agent", "show", "prod", "-o", "json").json["configuration"]
+
+
+GITLAB = """\
+issuers:
+  - {name: gitlab, type: gitlab, url: 'https://gitlab.example.com'}
+"""
+
+
+def test_an_agent_belongs_to_the_issuer_that_was_named_and_keeps_gitlabs_own_id(kas: Kas, folder: Path):
+    with (folder / "kas.yaml").open("a") as file:
+        file.write(GITLAB)
+    named = ("--project", "shop/infra", "--issuer", "gitlab")
+    outcome = kas("agent", "register", "prod", *named, "--forge-id", "42", "-o", "json")
+    assert outcome.code == 0, outcome.err
+    register(kas)  # the same project and name of kas's own: another agent
+    said = [(one["id"], one["issuer"], one["forge_id"]) for one in kas("agent", "list", "-o", "json").json]
+    assert said == [(1, "gitlab", "42"), (2, "kas", None)]
+    shown = kas("agent", "show", "prod", *named, "-o", "json").json
+    assert (shown["id"], shown["issuer"], shown["forge_id"]) == (1, "gitlab", "42")
+    undecided = kas("agent", "show", "prod", "--project", "shop/infra")
+    assert undecided.code == 1
+    assert "--issuer" in undecided.err
+    assert kas("agent", "delete", "prod", *named).code == 0
+    assert [one["id"] for one in kas("agent", "list", "-o", "json").json] == [2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--issuer", "github"), "--issuer: kas.yaml has no issuer 'github', only kas, gitlab"),
+        (("--issuer", "gitlab", "--forge-id", "4x"), "--forge-id: the number of the agent in GitLab was expected"),
+        (("--issuer", "gitlab", "--forge-id", "٤٢"), "--forge-id: the number of the agent in GitLab was expected"),
+        (("--issuer", "gitlab", "--forge-id", "9" * 20), "--forge-id: the number of the agent in GitLab was expected"),
+    ],
+)
+def test_an_issuer_or_id_that_cannot_be_registers_nothing(kas: Kas, folder: Path, words: tuple[str, ...], said: str):
+    with (folder / "kas.yaml").open("a") as file:
+        file.write(GITLAB)
+    outcome = kas("agent", "register", "prod", "--project", "shop/infra", *words)
+    assert outcome.code == 2
+    assert said in " ".join(outcome.err.split())
+    assert kas("agent", "list", "-o", "json").json == []
