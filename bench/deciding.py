@@ -25,7 +25,6 @@ CONFIG_PROJECT, PROJECT, LATE = "acme/clusters", "acme/web", "late/comer"
 AUDIENCE = "https://kas.example.com"
 RULES, AGENTS, PUSHED = 10_000, 1_000, 5_000
 CONNECTIONS = 32
-ROUNDS_A_SECOND = 2  # of the effort
 NOTHING = {
     "audit": {"enabled": False},
     "fair_use": {"token": {}, "project": {}, "agent": {}, "max_in_flight": 0, "wrong_tokens_per_s": 0},
@@ -85,7 +84,7 @@ def _alternating(sides: list[Side], effort: Effort) -> list[list[float]]:
     for side in sides:
         side.run(1)  # warms up
     order = list(range(len(sides)))
-    for _ in range(int(ROUNDS_A_SECOND * effort.seconds * effort.rounds)):
+    for _ in range(2 * round(effort.seconds) * effort.rounds):
         for which in order:
             rates[which].append(sides[which].run(1).rps)
         order = order[1:] + order[:1]

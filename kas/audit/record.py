@@ -85,9 +85,9 @@ class Renderer:
         kept = self._kept
         who = as_whom = end = ""
         if caller is not None:
-            who = said[1] if (said := kept.get(id(caller))) is not None else self._keep(caller, _caller)
+            who = said[1] if (said := kept.get(id(caller))) is not None else self._remember(caller, _caller)
         if grant is not None:
-            as_whom = said[1] if (said := kept.get(id(grant))) is not None else self._keep(grant, _grant)
+            as_whom = said[1] if (said := kept.get(id(grant))) is not None else self._remember(grant, _grant)
         elif denied_agent:
             as_whom = f',"agent":{_text(denied_agent)},"rule":{_text(denied_rule)}'
         # Verb and name say what the query made of method and path.
@@ -122,7 +122,7 @@ class Renderer:
             self._said_second = datetime.fromtimestamp(second, UTC).isoformat()[:19]
         return f"{self._said_second}.{int((at - second) * 1000):03d}Z"
 
-    def _keep(self, value: Any, render: Callable[[Any], str]) -> str:
+    def _remember(self, value: Any, render: Callable[[Any], str]) -> str:
         said = render(value)
         self._kept[id(value)] = (value, said)
         if len(self._kept) > KEPT:

@@ -7,13 +7,13 @@ event loop had to wait for the interpreter (docs/performance.md). Writing and wa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from kastunnel.toolkit.logs import fields
 
 log = logging.getLogger(__name__)
 
-Later = Callable[[float, Callable[[], None]], object]
+Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
 BATCH = 128  # records that become lines at once: half a millisecond
 PAUSE_S = 0.02  # the longest that a record waits for others to become a line
@@ -67,23 +67,19 @@ class AuditLog:
         self._metrics = metrics
         self._clock = clock
         self._later: Later | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the records that are to become lines
         self._fresh: list[RequestRecord | EventRecord] = []  # to become lines
         self._waiting: deque[Batch] = deque()  # to be written
-        self._batches = 0  # made lines of, ever
         self._made = 0  # lines, ever
         self._done = 0  # of these, written; counted in the thread
         self._lost = 0  # ever; counted on the event loop's thread
         self._lost_told = 0  # of these, how many the log says; in the thread
         self._renderer = Renderer()
         self._chain = Chain(key, instance)
-        self._making = (
-            threading.Lock()
-        )  # of renderer and chain: the thread has something to say of the log itself, now and then
+        self._making = threading.Lock()  # renderer and chain: the thread speaks of the log itself, now and then
         self._file: GrowingFile | None = None
         self._files: list[LogFile] = []  # of this chain, the open one last
-        self._leaving: deque[tuple[int, Path]] = (
-            deque()
-        )  # old files, and the record that must be written before each goes
+        self._leaving: deque[tuple[int, Path]] = deque()  # old files; each goes when that record is written
         self._opened_at = 0.0
         self._is_started = False
         self._stopping = threading.Event()
@@ -103,29 +99,33 @@ class AuditLog:
         if len(fresh) >= BATCH or self._later is None or isinstance(record, EventRecord):
             self.render()
         elif len(fresh) == 1:
-            self._later(PAUSE_S, partial(self._render, self._batches))
-
-    def _render(self, batch: int) -> None:
-        """The batch has waited long enough, if it still waits: one that was full must not have the next one made before its time."""
-        if batch == self._batches:
-            self.render()
+            self._timer = self._later(PAUSE_S, self.render)
 
     def render(self) -> None:
         """Make lines of what was added."""
         if not self._is_started:
             return
-        self._batches += 1
+        if self._timer is not None:  # or it would have the next batch made before its time
+            self._timer.cancel()
+            self._timer = None
         fresh, self._fresh = self._fresh, []
         if not fresh:
             return
+        self._make_or_lose(fresh)
+
+    def _make_or_lose(self, records: Sequence[RequestRecord | EventRecord]) -> None:
         try:
-            self._make(fresh)
+            self._make(records)
         except Exception:  # an error of ours must be as loud as a full disk, and stop as little
+            if len(records) > 1:  # one of them: the others must not be lost with it
+                for record in records:
+                    self._make_or_lose([record])
+                return
             if not self.is_failing:
-                log.exception("audit records cannot be made")
-            self.is_failing = True  # until the thread has written that they are lost
-            self._lost += len(fresh)
-            self._metrics.lost.value += len(fresh)
+                log.exception("an audit record cannot be made")
+            self.is_failing = True  # until the thread has written that it is lost
+            self._lost += 1
+            self._metrics.lost.value += 1
 
     def _make(self, records: Sequence[RequestRecord | EventRecord]) -> int:
         """Lines that wait to be written; the number of the last. From either thread."""

@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,6 +18,32 @@ from kas.metrics import AuditMetrics
 from tests.unit.kas.audit.samples import request
 
 KEY = b"k" * 64
+
+
+class Timers:
+    """An event loop's ``call_later``, whose time never comes by itself."""
+
+    def __init__(self) -> None:
+        self.set: list[Callable[[], None] | None] = []
+
+    def __call__(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        self.set.append(call)
+        return Timer(self, len(self.set) - 1)
+
+    def ring(self) -> None:
+        """All that were set and not cancelled."""
+        for index, call in enumerate(self.set):
+            if call is not None:
+                self.set[index] = None
+                call()
+
+
+class Timer(NamedTuple):
+    of: Timers
+    index: int
+
+    def cancel(self) -> None:
+        self.of.set[self.index] = None
 
 
 class Log:
@@ -324,7 +351,10 @@ def test_an_error_of_our_own_is_a_failure_that_is_told_and_passes(tmp_path, monk
     log = Log(tmp_path / "audit", refuses=True)
     lines = Chain.lines
 
+    attempts: list[Iterable[str]] = []
+
     def broken(chain: Chain, said: Iterable[str]) -> bytes:
+        attempts.append(said)
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Chain, "lines", broken)
@@ -332,7 +362,7 @@ def test_an_error_of_our_own_is_a_failure_that_is_told_and_passes(tmp_path, monk
     log.log.event("one")
     assert log.log.refuses
     assert log.metrics.lost.value == 1
-    time.sleep(0.1)  # the thread fails to say that one is lost
+    log.until(lambda: len(attempts) > 1)  # the thread cannot say that one is lost, either
     assert log.log.refuses
     monkeypatch.setattr(Chain, "lines", lines)
     log.until(lambda: not log.log.refuses)
@@ -342,17 +372,18 @@ def test_an_error_of_our_own_is_a_failure_that_is_told_and_passes(tmp_path, monk
     assert log.findings() == []
 
 
-def test_a_record_that_cannot_be_made_is_lost_with_its_batch_alone(log):
-    log.log.start(lambda *_: None)
+def test_a_record_that_cannot_be_made_is_lost_alone(log):
+    log.log.start(Timers())
     log.log.add(request(request_id="one"))
     log.log.add(request(request_id="two")._replace(duration_s="no number"))
-    log.log.render()
-    log.until(lambda: not log.log.is_failing)
     log.log.add(request(request_id="three"))
     log.log.render()
+    assert log.log.is_failing
+    log.until(lambda: not log.log.is_failing)
     log.log.stop()
-    assert log.said("event") == ["records_lost", "request"]
-    assert log.said("count")[0] == 2
+    assert log.said("request_id") == ["one", "three", None]
+    assert log.said("count") == [None, None, 1]
+    assert log.metrics.lost.value == 1
     assert log.findings() == []
 
 
@@ -401,24 +432,20 @@ def test_the_chain_goes_on_where_only_a_file_of_one_record_is_left(log):
 
 
 def test_records_of_requests_are_rendered_together_and_all_keep_their_order(log):
-    timers: list[Callable[[], None]] = []
-    log.log.start(lambda _, call: timers.append(call))
+    timers = Timers()
+    log.log.start(timers)
     names = [f"r{number}" for number in range(3 * BATCH + 5)]
     for name in names:
         log.log.add(request(request_id=name))
-    assert len(timers) == 4  # one for each group, not one for each record
-    timers.pop()()
+    assert len(timers.set) == 4  # one for each batch, not one for each record
+    assert timers.set[:3] == [None, None, None]  # those of full batches: the next one is not theirs
+    timers.ring()
     log.until(lambda: not log.log.waiting)
     log.log.add(request(request_id="before"))
     assert log.log.waiting == 1
     log.log.event("act", request_id="between")
     log.log.add(request(request_id="after"))
-    for timer in timers:
-        timer()
     log.log.add(request(request_id="last"))
-    for timer in timers:  # those of groups that were full before their time: the next group is not theirs
-        timer()
-    assert log.log.waiting
     log.log.render()
     log.log.stop()
     assert log.said("request_id") == [*names, "before", "between", "after", "last"]
@@ -429,7 +456,7 @@ def test_what_is_not_rendered_yet_counts_as_waiting(log):
     log.log = AuditLog(
         KEY, "0123abcd", AuditSettings(log.folder, syncs=False, refuses=True, max_waiting=4), log.metrics, lambda: 0.0
     )
-    log.log.start(lambda *_: None)
+    log.log.start(Timers())
     log.log.add(request())
     assert not log.log.refuses
     log.log.add(request())
