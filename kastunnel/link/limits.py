@@ -16,7 +16,7 @@ ENVELOPE_TARGET = 256 * KIB  # bytes; messages cost, not bytes, and beyond this 
 ENVELOPE_ACCEPT = (
     1 * MIB
 )  # bytes we take in one envelope: the target, one overshooting frame, and room for later versions
-TURN = 64 * KIB  # bytes a request may say before the next one's turn (deficit round robin)
+TURN = 64 * KIB  # bytes a request may say before the next one's turn (deficit round robin), if one waits
 POSITIONS_PER_FRAME = 1_000  # about 60 KiB …
 POSITIONS_BYTES = 128 * KIB  # … unless many carry the reason of a Reset
 

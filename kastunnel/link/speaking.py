@@ -1,7 +1,8 @@
 """Who speaks next: the order in which what the requests of a link have to say goes into envelopes.
 
 Credit, StopSending and Reset overtake, and never their own Open. Opens leave in number order. Bodies take turns (deficit
-round robin with one TURN a round), so a bulk transfer delays a small answer by one turn, not by its size.
+round robin with one TURN a round), so a bulk transfer delays a small answer by one turn, not by its size. Where nobody else
+waits, the rest of the envelope is one turn: frames cost, not bytes.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Speaking:
         while self._turns and size < maximum:
             request = self._turns.pop(0)
             request.queued_turn = False
-            size += self._say_turn(request, frames, records)
+            turn = TURN if self._turns else max(TURN, maximum - size)
+            size += self._say_turn(request, frames, records, turn)
 
     def _say_control(self, request: Request, frames: list[bytes], records: list[Record]) -> int:
         request.queued_control = False
@@ -139,7 +141,7 @@ class Speaking:
             self.control(request)
         return size
 
-    def _say_turn(self, request: Request, frames: list[bytes], records: list[Record]) -> int:
+    def _say_turn(self, request: Request, frames: list[bytes], records: list[Record], turn: int = TURN) -> int:
         out = request.outgoing
         number = request.number
         size = 0
@@ -158,7 +160,7 @@ class Speaking:
             size = len(frame)
         if out.pending:
             offset = out.said
-            data = out.take(TURN)
+            data = out.take(turn)
             if data:
                 end = out.end and not out.pending
                 out.end_said = end
