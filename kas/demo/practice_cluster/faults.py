@@ -132,6 +132,16 @@ class Faults:
         head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         self.raw(head, then="hold", path=path, method=method, times=times)
 
+    def plain_discovery(self, *, times: int = 1) -> None:
+        """Answer /api and /apis as API servers before 1.26 do, which know nothing of the aggregated form."""
+
+        async def effect(request: BaseRequest, handler: Handler) -> StreamResponse:
+            if request.path.rstrip("/") in {"/api", "/apis"}:
+                request = request.clone(headers={**request.headers, "Accept": "application/json"})
+            return await handler(request)
+
+        self._set(effect, "/api", "GET", times)
+
     async def handle(self, request: BaseRequest, handler: Handler) -> StreamResponse:
         """Let ``handler`` answer, unless a knob says otherwise."""
         for fault in self._faults:
