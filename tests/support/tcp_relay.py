@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+SEGMENT = 1448  # bytes of a TCP segment on an Ethernet
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What a path does to each direction of a connection, as those at its ends see it: of a lost segment they see that all waits for it."""
+
+    delay_s: float = 0.0
+    bytes_per_s: float = float("inf")
+    loss: float = 0.0
+    """Of segments; one that is lost comes a round trip later, and what is behind it with it."""
+    queue: int = 64
+    """Reads of a segment each that may be under way; then the sender is held up."""
+
 
 class TcpRelay:
-    """Forwards 127.0.0.1:``port`` to ``target``.
+    """Forwards 127.0.0.1:``port`` to ``target``, in some ``weather``.
 
     ``cut`` resets every connection, ``finish`` ends it as a closing program would, ``mute`` lets it stand and drops what comes from then
     on. While ``refuses``, new ones are closed at once.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, weather: Weather | None = None) -> None:
         self._target = target
+        self._weather = weather
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._dialling: set[asyncio.Task[None]] = set()
@@ -88,6 +105,9 @@ class TcpRelay:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
+            if self._weather is not None:
+                await _through(self._weather, source, sink)
+                return
             while data := await source.read(65536):
                 if sink in self._muted:
                     continue
@@ -101,13 +121,47 @@ class TcpRelay:
             sink.close()
 
 
+async def _through(weather: Weather, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Carry one direction to its end."""
+    loop = asyncio.get_running_loop()
+    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(weather.queue)
+    chance = random.Random(1)  # the same weather in each run
+
+    async def send() -> None:
+        free_at = arrives_at = 0.0
+        while True:
+            try:
+                data = await source.read(SEGMENT)
+            except OSError:
+                data = b""
+            free_at = max(free_at, loop.time()) + len(data) / weather.bytes_per_s
+            again = 2 * weather.delay_s if chance.random() < weather.loss else 0.0
+            arrives_at = max(arrives_at, free_at + weather.delay_s + again)
+            await under_way.put((arrives_at, data))
+            if not data:
+                return
+
+    sending = loop.create_task(send())
+    try:
+        while True:
+            arrives_at, data = await under_way.get()
+            await asyncio.sleep(arrives_at - loop.time())
+            if not data:
+                return
+            sink.write(data)
+            await sink.drain()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
 class Road:
     """A relay that lives in a thread of its own, for tests whose ends are programs."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, weather: Weather | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._relay = TcpRelay(target)
+        self._relay = TcpRelay(target, weather)
         self.cuts = 0
 
     def __enter__(self) -> Self:
