@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -70,7 +71,10 @@ def of_the_reader(parser: Parser) -> float:
 
 
 async def test_requests_go_on_while_a_large_file_is_read(parser):
-    """By the processor's time of who asks and of who reads: how long either waits for a processor says nothing of the parser."""
+    """By the processor's time of who asks and of who reads: how long either waits for a processor says nothing of the parser.
+
+    Nor does what the other tests have left for the garbage collector to look at; kas freezes what it begins with.
+    """
     read(parser, entries(1000))  # the process is there
     turns = 0
 
@@ -89,7 +93,11 @@ async def test_requests_go_on_while_a_large_file_is_read(parser):
 
     turning = asyncio.create_task(turn())
     before = of_the_reader(parser)
-    own = await asyncio.to_thread(timed)
+    gc.disable()
+    try:
+        own = await asyncio.to_thread(timed)
+    finally:
+        gc.enable()
     reader = of_the_reader(parser) - before
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
