@@ -15,6 +15,7 @@ from kas.kubernetes_api import replies
 from kas.kubernetes_api.credentials import read_credential
 from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Refusal, Reply
+from kas.kubernetes_api.vanished import LOOK_S, is_vanished
 from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
@@ -188,9 +189,9 @@ class Connection(asyncio.Protocol):
         self.deadline = self.door.clock() + limit_s
 
     def wait_for_nothing(self) -> None:
-        """No deadline: the request is long-running, or it is not the client's turn."""
+        """No time limit: it goes on for long, or it is not the client's turn. Whether the client is there is looked at now and then."""
         self.waiting = Waiting.NOTHING
-        self.deadline = inf
+        self.deadline = self.door.clock() + LOOK_S
 
     def pause_reading(self) -> None:
         """Let TCP hold what the client sends."""
@@ -271,7 +272,10 @@ class Connection(asyncio.Protocol):
         waiting = self.waiting
         relay = self.relay
         self.wait_for_nothing()
-        if waiting is Waiting.HEAD:
+        if waiting is Waiting.NOTHING:
+            if self.transport is not None and is_vanished(self.transport):
+                self.transport.abort()
+        elif waiting is Waiting.HEAD:
             self._refuse_unread(replies.REFUSALS[Refusal.HEAD_TIMEOUT], "time")
         elif relay is not None and waiting is not Waiting.END:
             relay.on_deadline(waiting)
