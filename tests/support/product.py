@@ -100,10 +100,11 @@ class Process:
 
 @dataclass
 class Product:
-    """One kas with its agents. ``options`` are laid over the kas.yaml that it starts with (sections deep)."""
+    """One kas with its agents. ``options`` are laid over the kas.yaml that it starts with (sections deep), ``environment`` is kas's."""
 
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ class Product:
         """Start kas and wait until it is ready, unless told otherwise."""
         command = [PROGRAMS / "kas", "serve", "--config", self.config_file]
         observability = f"http://127.0.0.1:{self._ports['observability']}"
-        self.kas = self._start("kas", command, observability, {})
+        self.kas = self._start("kas", command, observability, self.environment)
         if wait:
             self.kas.wait_ready()
         return self.kas
