@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import resource
 import signal
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed_version
 
 import uvloop
@@ -16,8 +14,8 @@ from agentk.config import Settings
 from agentk.dispatcher import Dispatcher
 from agentk.errors import AgentkError
 from agentk.kube_api.credentials import Credentials
-from agentk.kube_api.question import Question
 from agentk.observability import Sources, observability
+from agentk.probe import Probe
 from agentk.uplink import Uplink
 from kastunnel.toolkit import logs, memory
 from kastunnel.toolkit.logs import fields
@@ -25,8 +23,6 @@ from kastunnel.toolkit.tasks import background
 
 log = logging.getLogger(__name__)
 
-PROBE_S = 15.0  # how old readiness may be
-PROBE_TIMEOUT_S = 10.0
 MAX_FILES = 1 << 20  # a watch is a connection, so a file
 
 
@@ -49,10 +45,15 @@ async def run(settings: Settings) -> None:
     version = installed_version("kubernetes-agent-server")
     credentials = Credentials(settings.kubeconfig, settings.context)
     await credentials.load()
-    about = {"version": version, "instance": settings.instance}
     async with Dispatcher(credentials, head_timeout_s=settings.head_timeout_s) as dispatcher:
         _on_signals(stopping, dispatcher)
-        uplink = Uplink(settings, dispatcher, about)
+        probe = Probe(dispatcher, {"version": version, "instance": settings.instance})
+        uplink = Uplink(settings, dispatcher, probe.about)
+
+        async def linked() -> None:
+            await probe.first()
+            await uplink.run()
+
         sources = Sources(
             dispatcher.statistics,
             connected=lambda: uplink.connected,
@@ -64,8 +65,8 @@ async def run(settings: Settings) -> None:
             background(
                 credentials=credentials.keep_fresh,
                 deadlines=dispatcher.sweep,
-                probe=_probing(dispatcher, about),
-                uplink=uplink.run,
+                probe=probe.run,
+                uplink=linked,
             ),
         ):
             memory.settle()
@@ -90,26 +91,6 @@ def _on_signals(stopping: asyncio.Event, dispatcher: Dispatcher) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told, number.name)
-
-
-def _probing(dispatcher: Dispatcher, about: dict[str, str]) -> Callable[[], Awaitable[None]]:
-    async def probe() -> None:
-        while True:
-            answer = await Question().ask(dispatcher, b"/version", PROBE_TIMEOUT_S)
-            dispatcher.statistics.reachable = answer.status != 0
-            if answer.status == 200:
-                about["kubernetes"] = _git_version(answer.body)
-            await asyncio.sleep(PROBE_S)
-
-    return probe
-
-
-def _git_version(body: bytes) -> str:
-    try:
-        found = json.loads(body).get("gitVersion", "")
-    except (ValueError, AttributeError):
-        return ""
-    return str(found)[:64]
 
 
 def _first(group: BaseExceptionGroup[AgentkError]) -> AgentkError:

@@ -57,7 +57,7 @@ class _Metrics(Collector):
             "agentk_api_server_connections_idle", "Of these, kept for reuse.", counts.connections_idle
         )
         yield CounterMetricFamily(
-            "agentk_requests", "Requests of kas, and agentk's own looks at /version.", counts.requests
+            "agentk_requests", "Requests of kas, and agentk's own looks at the API server.", counts.requests
         )
         yield CounterMetricFamily("agentk_upgrades", "Of these, upgraded to a byte pipe.", counts.upgrades)
         yield CounterMetricFamily("agentk_api_server_dials", "Connections that were opened.", counts.dials)

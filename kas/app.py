@@ -249,6 +249,7 @@ class Server:
                 "agent_unlinked" if held.over else "agent_linked",
                 agent_id=held.agent_id,
                 instance=held.instance,
+                cluster=held.cluster or None,
                 link=str(held.number),
                 token_id=held.token_id,
                 peer=held.peer,

@@ -84,6 +84,11 @@ class HeldLink:
         """New requests may be put on it."""
         return self.link.stream is Stream.READY and not self.draining and not self.over
 
+    @property
+    def cluster(self) -> str:
+        """The uid of the cluster, as agentk says; empty where it may not know."""
+        return self.about.get("cluster", "")
+
     def was_never_read(self, hello: greeting.Hello) -> bool:
         """Whether ``hello``, which begins a link, shows that agentk never read this one's welcome, and so cannot resume it.
 

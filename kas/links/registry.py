@@ -127,7 +127,9 @@ class Links:
                 agent_id=agent_id, link=str(held.number), instance=hello.instance, attach=hello.attach, peer=peer
             ),
         )
+        held.about = hello.about
         if not resumed:
+            self._compare_clusters(held)
             self.on_change(held)
         self._presence.attached(agent_id)
         held.on_ready = self._tell
@@ -136,6 +138,22 @@ class Links:
         finally:
             self._presence.detached(agent_id)
             self._stream_ended(held, hello.attach)
+
+    def _compare_clusters(self, held: HeldLink) -> None:
+        """Tell the operator whose agent runs in two clusters: a request goes to either, as if they were one."""
+        others = {other.cluster for other in self.of(held.agent_id)} - {"", held.cluster}
+        if held.cluster and others:
+            log.warning(
+                "one agent is linked from several clusters, and a request goes to any of them:"
+                " register an agent for each cluster, and revoke the token that is in the wrong one",
+                extra=fields(
+                    agent_id=held.agent_id,
+                    instance=held.instance,
+                    token_id=held.token_id,
+                    cluster=held.cluster,
+                    names=", ".join(sorted(others)),
+                ),
+            )
 
     def count_refused(self) -> None:
         """An agent was turned away: here, or before by its token."""

@@ -23,6 +23,7 @@ class Fields(TypedDict, total=False):
     agent: str
     project: str
     instance: str
+    cluster: str  # its uid
     link: str  # a short public number, never the secret link id
     attach: int
     caller: str

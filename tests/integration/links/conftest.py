@@ -172,10 +172,12 @@ class Kas:
         self.relay: TcpRelay
 
     @asynccontextmanager
-    async def agent(self, token: bytes = b"good", instance: str = "pod-0") -> AsyncIterator[tuple[Agent, Uplink]]:
+    async def agent(
+        self, token: bytes = b"good", instance: str = "pod-0", **about: str
+    ) -> AsyncIterator[tuple[Agent, Uplink]]:
         agent = Agent()
         address = KasAddress(Address("127.0.0.1", self.relay.port), tls=False)
-        uplink = Uplink(Settings(kas=address, token=token, instance=instance), agent, {"version": "test"})
+        uplink = Uplink(Settings(kas=address, token=token, instance=instance), agent, {"version": "test", **about})
         running = asyncio.get_running_loop().create_task(uplink.run())
         try:
             yield agent, uplink

@@ -107,6 +107,22 @@ async def test_a_restarted_agent_ends_the_requests_of_its_predecessor_at_once(ka
             assert asked.reset.code is Code.SUPERSEDED
 
 
+@pytest.mark.covers("T-09")
+@pytest.mark.parametrize(
+    ("first", "second", "is_told"), [("a", "b", True), ("a", "a", False), ("a", "", False), ("", "b", False)]
+)
+async def test_one_agent_in_two_clusters_is_told_and_in_one_is_not(
+    kas: Kas, caplog: pytest.LogCaptureFixture, first: str, second: str, is_told: bool
+) -> None:
+    async with kas.agent(instance="pod-0", cluster=first):
+        await kas.linked()
+        async with kas.agent(b"second", instance="pod-1", cluster=second):
+            await kas.linked(2)
+    told = [record for record in caplog.records if "several clusters" in record.message]
+    assert len(told) == is_told
+    assert all(getattr(record, "fields", {}).get("names") == "a" for record in told)
+
+
 @pytest.mark.covers("T-08")
 async def test_requests_go_to_the_least_busy_replica_and_only_its_own_die_with_it(kas: Kas) -> None:
     async with kas.agent(instance="pod-0") as (one, _):
