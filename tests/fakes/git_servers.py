@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,7 +99,11 @@ class Origin:
         self.folder.mkdir(parents=True)
         porcelain.init(self.folder, bare=False)
 
-    def commit(self, text: bytes | None) -> None:
+    def commit(self, text: bytes | None, others: Mapping[str, bytes] | None = None) -> None:
+        """``text`` as the file, None without it; ``others`` beside it, by their path."""
+        for name, content in (others or {}).items():
+            (self.folder / name).write_bytes(content)
+            porcelain.add(self.folder, [str(self.folder / name)])
         file = self.folder / self._path
         file.parent.mkdir(parents=True, exist_ok=True)
         if text is None:

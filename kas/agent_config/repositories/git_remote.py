@@ -109,9 +109,10 @@ class GitRemote:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
-            raise RepositoryProblem(
-                f"{self.where}: its cache {self._folder} cannot be written: {error.strerror}"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RepositoryProblem:
+        return RepositoryProblem(f"{self.where}: its cache {self._folder} cannot be written: {error.strerror}")
 
     def _has(self, commit: str) -> bool:
         """Whether the cache has the commit. What is not a repository (we were killed while making it) is removed."""
@@ -131,8 +132,15 @@ class GitRemote:
             Repo.init_bare(str(self._folder)).close()
         with Repo(str(self._folder)) as repo:
             pack, commit_pack, abort = repo.object_store.add_pack()
+
+            def write(data: bytes) -> None:
+                try:
+                    pack.write(data)
+                except OSError as error:  # else it would be taken for the network's
+                    raise self._unwritable(error) from error
+
             try:
-                self._ask(lambda question: _fetch_pack(question, repo, commit, pack.write))
+                self._ask(lambda question: _fetch_pack(question, repo, commit, write))
                 pack.flush()
                 check_pack(pack, repo.object_format.oid_length)
             except BaseException as error:

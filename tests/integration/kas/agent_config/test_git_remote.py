@@ -52,6 +52,34 @@ def test_git_over_https_is_read_at_its_newest_commit_and_cached(served):
     assert repository.read(repository.head(), PATH, 10_000) is None
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 320 KiB; ``mount -o remount,size=`` makes it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=320k", "disk", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here (that needs root)")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.covers("G-05")
+def test_a_full_disk_is_told_as_such_and_over_once_there_is_room(served, small_disk):
+    origin, url, ca, _ = served
+    repository = GitRemote(url, small_disk / "cache", token=TOKEN, ca_file=ca)
+    first = repository.head()
+    assert repository.read(first, PATH, 10_000) == GOOD
+    origin.commit(OTHER, {"picture": os.urandom(1 << 20)})
+    second = repository.head()
+    for _ in range(2):
+        with pytest.raises(RepositoryProblem, match=r"its cache .* cannot be written: No space left on device"):
+            repository.read(second, PATH, 10_000)
+    assert repository.read(first, PATH, 10_000) == GOOD
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    assert repository.read(second, PATH, 10_000) == OTHER
+
+
 def test_no_secret_is_kept_in_the_cache(served):
     repository = remote(served)
     repository.read(repository.head(), PATH, 10_000)
