@@ -6,6 +6,7 @@ crash an act may be there twice (its ``change`` is the same), and only one of th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Protocol
 
 from kas.audit.record import Value
 from kas.store import Change
+from kastunnel.toolkit.logs import fields
+
+log = logging.getLogger(__name__)
 
 
 class _Log(Protocol):
@@ -35,7 +39,9 @@ class Acts:
         ``since``: the changes after a number, oldest first, none where there are no more; old ones may be gone.
         """
         last = self._last()
-        if last is None or last > newest:  # the first time; or another database
+        if last is not None and last > newest:
+            self._tell_undone(newest, last)
+        if last is None or last > newest:
             self._keep(newest)
             return
         while found := [change for change in await since(last) if change.seq <= newest]:
@@ -44,6 +50,16 @@ class Acts:
                     self._log.event("acts_lost", count=change.seq - last - 1)
                 self.record(change)
                 last = change.seq
+
+    def _tell_undone(self, newest: int, last: int) -> None:
+        """The database is an older one, or another: what was revoked or deleted since counts again, and only the log knows of it."""
+        log.error(
+            "the database is older than the audit log, as after a restore: what was done since is undone, revocations too;"
+            " `kas audit query --changes-after %d` lists it: do it again",
+            newest,
+            extra=fields(change=str(newest), count=last - newest),
+        )
+        self._log.event("database_went_back", changes_after=newest, count=last - newest)
 
     def record(self, change: Change) -> None:
         """Of one change. Raises OSError."""

@@ -69,13 +69,18 @@ def query(
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before then.")] = None,
     denied: Annotated[bool, typer.Option("--denied", help="Only what kas refused.")] = False,
+    changes_after: Annotated[
+        int | None,
+        typer.Option("--changes-after", metavar="NUMBER", min=0, help="Only acts whose change has a greater number."),
+    ] = None,
     folder: FolderOption = None,
     output: OutputOption = OutputFormat.TABLE,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print records, oldest first. Does not look whether they are genuine: see verify."""
     place = _folder(load(config), folder)
-    wanted = _filter(project, agent, job, user, _moment(since, "--since"), _moment(until, "--until"), denied)
+    times = _moment(since, "--since"), _moment(until, "--until")
+    wanted = _filter(project, agent, job, user, *times, denied, changes_after)
     try:
         found = filter(wanted, records(place))
         if output is OutputFormat.JSON:
@@ -83,7 +88,10 @@ def query(
             return
         columns = {"time": "time", "project": "project", "job": "job", "agent": "agent", "acts_as": "acts as"}
         columns |= {"did": "did", "outcome": "outcome", "status": "status", "reason": "reason"}
-        print_table([{**one, "did": _did(one)} for one in found], columns, "No record is like that.")
+        rows = [
+            {**dict.fromkeys(columns), **one, "did": _did(one)} for one in found
+        ]  # an act has no project, a start no agent
+        print_table(rows, columns, "No record is like that.")
     except OSError as error:
         raise KasError(f"{place} cannot be read: {error.strerror}") from error
 
@@ -93,7 +101,14 @@ def _folder(config: Config, folder: Path | None) -> Path:
 
 
 def _filter(
-    project: str | None, agent: str | None, job: str | None, user: str | None, since: str, until: str, denied: bool
+    project: str | None,
+    agent: str | None,
+    job: str | None,
+    user: str | None,
+    since: str,
+    until: str,
+    denied: bool,
+    changes_after: int | None,
 ) -> Callable[[Mapping[str, Any]], bool]:
     exact = {name: value for name, value in (("project", project), ("job", job), ("user", user)) if value is not None}
     key = "agent_id" if agent is not None and agent.isdigit() else "agent"
@@ -106,6 +121,7 @@ def _filter(
             and (not since or time >= since)
             and (not until or time < until)
             and (not denied or record.get("outcome") == "refused")
+            and (changes_after is None or ("subject" in record and record["change"] > changes_after))
         )
 
     return is_wanted
@@ -131,6 +147,8 @@ def _moment(text: str | None, option: str) -> str:
 
 def _did(record: Mapping[str, Any]) -> str:
     """What happened, in a few words."""
+    if "subject" in record:
+        return f"{record['event']} {record['subject']}"
     if "verb" not in record:
         return f"{record.get('method', '')} {record.get('path', '')}".strip() or str(record.get("event", ""))
     kind = "/".join(str(record[name]) for name in ("resource", "subresource") if name in record)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +81,8 @@ def test_what_jobs_and_the_operator_did_is_recorded_and_any_change_is_found(own:
     events = [one["event"] for one in records(own)]
     assert events[0] == "kas_started"
     assert events[-1] == "kas_stopped"
+    table = own.command("audit", "query")
+    assert all(word in table for word in ("kas_started", f"agent_registered {agent.id}", "list pods", "refused"))
     registered = next(one for one in records(own) if one["event"] == "agent_registered")
     assert registered["actor"].startswith("cli:")
 
@@ -123,3 +129,29 @@ def test_what_was_done_while_kas_was_down_is_recorded_when_it_is_up(own: Product
     own.start_kas()
     stopped(own)
     assert len([one for one in records(own) if one.get("change") is not None]) == len(acts)
+
+
+@pytest.mark.covers("D-07")
+def test_a_restored_database_is_told_with_what_it_undoes(own: Product, tmp_path: Path) -> None:
+    """As docs/operating.md says: tokens that were revoked since the backup count again."""
+    own.register("restored", CONFIG_PROJECT)
+    database, backup = own.state / "kas.db", tmp_path / "backup.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+    (token,) = json.loads(own.command("agent", "token", "list", "restored", "--output", "json"))
+    own.command("agent", "token", "revoke", str(token["id"]))
+    assert own.kas is not None
+    own.kas.wait_until(lambda: "agent_token_revoked" in {one["event"] for one in records(own)}, "it is recorded")
+    stopped(own)
+    for file in own.state.glob("kas.db*"):
+        file.unlink()
+    shutil.copy(backup, database)
+    kas = own.start_kas()
+    said = re.findall(r"kas audit query --changes-after (\d+)", kas.said())
+    assert len(said) == 1
+    (undone,) = records(own, "--changes-after", said[0])
+    assert (undone["event"], undone["subject"]) == ("agent_token_revoked", token["id"])
+    assert f"agent_token_revoked {token['id']}" in own.command("audit", "query", "--changes-after", said[0])
+    stopped(own)
+    assert "database_went_back" in {one["event"] for one in records(own)}
+    assert own.start_kas().said().count("older than the audit log") == 1  # of both starts
