@@ -16,7 +16,7 @@ PROTO_SOURCES := $(wildcard proto/kastunnel/v1/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types layers test-kubernetes kubectl-matrix bench proto proto-check docs fault-coverage lint-deploy lock clean
+.PHONY: help demo test check format lint types layers test-kubernetes kubectl-matrix soak bench proto proto-check docs fault-coverage lint-deploy lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-kubernetes: $(VENV)/.dev  ## kubectl through kas and agentk against a real 
 
 kubectl-matrix: $(VENV)/.dev  ## every kubectl command with every kubectl of this machine, directly and through kas, against a real Kubernetes; prints a table
 	KAS_MATRIX=full $(PYTEST) -m kubernetes -s tests/kubernetes/test_kubectl_matrix.py $(ARGS)
+
+soak: $(VENV)/.dev  ## sessions that are idle for half an hour, against a real Kubernetes
+	KAS_SOAK=1800 $(PYTEST) -m kubernetes tests/kubernetes/test_idle.py $(ARGS)
 
 fault-coverage: $(VENV)/.dev  ## which rows of the fault catalogue have a test; fails where a row that is due has none
 	$(BIN)/python -m tests.fault_catalogue

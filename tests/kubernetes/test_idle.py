@@ -1,0 +1,66 @@
+"""Sessions in which nothing is said for half an hour. On demand: `make soak`."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.kubectls import Kubectl, kubectl_program
+
+IDLE_S = int(os.environ.get("KAS_SOAK") or 0)
+
+
+@pytest.mark.covers("U-09")
+@pytest.mark.skipif(not IDLE_S, reason="takes half an hour: make soak")
+@pytest.mark.usefixtures("node")
+def test_an_exec_a_forwarded_connection_and_a_watch_that_are_idle_live_on(
+    job_kubeconfig: Path, shell_pod: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        sessions = []
+        for minor in ("1.27", "1.33"):
+            kubectl = Kubectl(kubectl_program(minor), job_kubeconfig, tmp_path / minor)
+            echoing = stack.enter_context(
+                subprocess.Popen(
+                    [kubectl.program, "exec", "--stdin", shell_pod, "--", "cat"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=kubectl.environment_now(),
+                )
+            )
+            stack.callback(echoing.kill)
+            forward = stack.enter_context(kubectl.running("port-forward", shell_pod, ":8080"))
+            assert forward.stdout is not None
+            port = re.search(rb"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+            assert port is not None
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(port[1]))))
+            watch = stack.enter_context(
+                kubectl.running("get", "configmaps", "--watch-only", "--output=name", f"--selector=idle=v{minor}")
+            )
+            sessions.append((minor, kubectl, echoing, connection, watch))
+        time.sleep(IDLE_S)
+        for minor, kubectl, echoing, connection, watch in sessions:
+            assert echoing.stdin is not None
+            assert echoing.stdout is not None
+            echoing.stdin.write(b"still there\n")
+            echoing.stdin.flush()
+            assert echoing.stdout.readline() == b"still there\n", minor
+            echoing.stdin.close()
+            assert echoing.wait(20) == 0
+            connection.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
+            assert b"it works" in b"".join(iter(lambda: connection.recv(4096), b"")), minor  # noqa: B023
+            name = f"idle-{minor.replace('.', '-')}"
+            kubectl.run("create", "configmap", name)
+            kubectl.run("label", "configmap", name, f"idle=v{minor}")
+            # The API server ends each watch within an hour, which kubectl does not hide; half of one it lives.
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == f"configmap/{name}\n".encode(), minor
+            kubectl.run("delete", "configmap", name)
