@@ -178,7 +178,6 @@ class _Server(web.Server):
         except web.HTTPRequestEntityTooLarge:
             pass
         return _closing(answer(413, f"the body is larger than {limit} bytes", "send less"))
-        return await taker(request)
 
 
 class _Connection(RequestHandler):
