@@ -28,7 +28,10 @@ def alone(body: Callable[[], None], limit_s: float) -> None:
         try:
             if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):  # of this thread alone
                 pytest.skip(f"no network namespace of one's own: {os.strerror(ctypes.get_errno())}")
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            for command in (["ip", "link", "set", "lo", "up"], ["iptables", "--list"]):
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    pytest.skip(f"{' '.join(command)}: {done.stderr.strip()}")
             body()
         except BaseException as failure:  # pytest's own outcomes too; raised again below
             failures.append(failure)
