@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tests.matrix.further import further
 from tests.matrix.sides import MIB, Side
 
 BULK = hashlib.shake_256(b"bulk").digest(4 * MIB)
@@ -368,4 +369,5 @@ ROWS = (
     Row("explain", explain),
     Row("discovery", discovery),
     Row("get --raw", raw),
+    Row("further", further, practice=False),
 )

@@ -34,7 +34,7 @@ VOLATILE = [
     (r"containerd://[0-9a-f]+", "CONTAINER"),
     (r"(?:kube-api-access)-[a-z0-9]{5}", "TOKEN-VOLUME"),
     (r"(-[a-z0-9]{6,10})?-[a-z0-9]{5}\b(?= +\d/\d)", "-RANDOM"),
-    (r"(resourceVersion: ?)\"?\d+\"?", r"\1N"),
+    (r"(resourceVersion\"?: ?)\"?\d+\"?", r"\1N"),
     (r"(pod-template-hash[=:] ?)\"?[a-z0-9]+\"?", r"\1HASH"),
     (r"/tmp/[A-Z]+-\d+/", "/tmp/DIFF/"),
     (r"(LIVE|MERGED)-\d+", r"\1"),
