@@ -25,6 +25,7 @@ from kastunnel.link.handler import Exchange, Handler
 from kastunnel.link.limits import NO_TIMEOUT_MS
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import TaskOwner
+from kastunnel.toolkit.vanished import LOOK_S
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +110,15 @@ class Dispatcher:
         self._credentials.refused()
 
     async def sweep(self) -> None:
-        """For ever: end the requests whose time to the head is over, close connections that were idle too long."""
+        """For ever: end requests whose time is over or whose API server has vanished; close connections that were idle too long."""
+        look_at = 0.0
         while True:
             await asyncio.sleep(SWEEP_S)
             now = self.loop.time()
+            if now >= look_at:
+                look_at = now + LOOK_S
+                for carrier in list(self._live):
+                    carrier.look()
             for carrier in [carrier for carrier in self._live if carrier.deadline and carrier.deadline <= now]:
                 log.info("API server did not answer in time", extra=fields(request_id=carrier.request_id))
                 carrier.timed_out()

@@ -15,12 +15,12 @@ from kas.kubernetes_api import replies
 from kas.kubernetes_api.credentials import read_credential
 from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Refusal, Reply
-from kas.kubernetes_api.vanished import LOOK_S, is_vanished
 from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestReader
 from kastunnel.toolkit import flow
+from kastunnel.toolkit.vanished import LOOK_S, is_vanished
 
 if TYPE_CHECKING:
     from kas.kubernetes_api.door import KubernetesApiDoor

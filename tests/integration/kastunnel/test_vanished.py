@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kas.kubernetes_api.vanished import is_vanished
+from kastunnel.toolkit.vanished import is_vanished
 
 
 class Transport:

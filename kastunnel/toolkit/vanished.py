@@ -1,8 +1,8 @@
-"""Clients that are gone without a word while something is being said to them.
+"""Peers that are gone without a word while something is being said to them.
 
 TCP's keep-alive finds those that nothing is said to. As long as bytes are unacknowledged Linux sends none, and says them again for a
 quarter of an hour instead. TCP_USER_TIMEOUT would shorten that, but also end who has stopped reading, as `kubectl logs --follow | less`
-does: such a client answers, and may take as long as it likes (RFC 9293, section 3.8.6.1).
+does: such a peer answers, and may take as long as it likes (RFC 9293, section 3.8.6.1).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import socket
 import struct
 
-LOOK_S = 30.0  # between two looks at a connection whose request goes on
+LOOK_S = 30.0  # between two looks at a connection
 SILENT_S = 90.0  # without an acknowledgement of bytes that were said again; both together are the two minutes of the keep-alive
 
 # The fields of linux/tcp.h's struct tcp_info that matter here, and how far it is read.
