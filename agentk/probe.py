@@ -15,6 +15,7 @@ FIRST_S = 2.0  # agentk links without an answer then
 VERSION = b"/version"
 # Its uid stands for the cluster's, as in OpenTelemetry's k8s.cluster.uid: made with the cluster, and never changed.
 CLUSTER = b"/api/v1/namespaces/kube-system"
+FINAL = (200, 403, 404)  # who may not know now is not asked again: each refusal stands in the cluster's audit log
 MAX_TEXT = 64
 
 
@@ -43,9 +44,7 @@ class Probe:
             self.about["kubernetes"] = _text(answer.body, "gitVersion")
         if answer.status and not self._has_asked_which:
             answer = await Question().ask(self._dispatcher, CLUSTER, limit_s)
-            self._has_asked_which = (
-                answer.status != 0
-            )  # 403 stays 403 until agentk's rights change, and so agentk is rolled
+            self._has_asked_which = answer.status in FINAL
             if answer.status == 200:
                 self.about["cluster"] = _text(answer.body, "metadata", "uid")
 

@@ -88,9 +88,8 @@ def query(
             return
         columns = {"time": "time", "project": "project", "job": "job", "agent": "agent", "acts_as": "acts as"}
         columns |= {"did": "did", "outcome": "outcome", "status": "status", "reason": "reason"}
-        rows = [
-            {**dict.fromkeys(columns), **one, "did": _did(one)} for one in found
-        ]  # an act has no project, a start no agent
+        # An act has no project, and a start of kas no agent.
+        rows = [{**dict.fromkeys(columns), **one, "did": _did(one)} for one in found]
         print_table(rows, columns, "No record is like that.")
     except OSError as error:
         raise KasError(f"{place} cannot be read: {error.strerror}") from error

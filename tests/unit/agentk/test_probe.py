@@ -56,6 +56,18 @@ async def test_who_may_not_know_the_cluster_asks_once(answer):
     assert server.asked == [VERSION, CLUSTER, VERSION]
 
 
+@pytest.mark.parametrize("answer", [None, (401, b""), (429, b""), (503, b"")])
+async def test_who_got_no_answer_to_that_asks_again(answer):
+    server = ApiServer()
+    server.answers[CLUSTER] = answer
+    looking = Probe(server, {})
+    await looking.first()
+    assert "cluster" not in looking.about
+    server.answers[CLUSTER] = ANSWERS[CLUSTER]
+    await looking._ask(1)
+    assert looking.about["cluster"] == UID
+
+
 async def test_an_api_server_that_is_not_there_is_asked_again(monkeypatch):
     monkeypatch.setattr(probe, "EVERY_S", 0.01)
     server = ApiServer()
