@@ -184,8 +184,9 @@ def test_both_ends_log_the_request_id_that_the_client_sees(own: Product, cluster
     said = Kubectl(any_kubectl(), kubeconfig, tmp_path).run("get", "--raw", "/api/v1/pods", fails=True)
     request_id = said.split("(request ")[1].split(")")[0]
     for process in (kas_of(own), agentk):
+        # The answer is on its way before the line is written.
+        process.wait_until(lambda end=process: request_id in end.said(), f"it knows request {request_id}")
         lines = [json.loads(line) for line in process.said().splitlines() if request_id in line]
-        assert lines, f"{process.name} does not know request {request_id}"
         assert lines[-1]["request_id"] == request_id
 
 
