@@ -31,6 +31,7 @@ BYTES = 40 * MB
 ROUNDS = 15  # pairs; of five the median of a cp was anything between 1.31 and 1.49
 RESTARTS = 5
 IMAGE = "localhost/busybox:1"
+NAMESPACE = f"sessions-{os.getpid()}"
 KEYSTROKES = 200
 EXECS = 15
 OPTIONS = {"fair_use": {"token": {"requests_per_s": 100_000, "burst": 100_000}}}
@@ -121,22 +122,22 @@ def main() -> None:
         own = folder / "kubeconfig"
         shutil.copy(administrator, own)
         direct = Kubectl(any_kubectl(), own, folder / "direct")
-        direct.run("create", "namespace", "sessions")
+        direct.run("create", "namespace", NAMESPACE)
         try:
-            direct.run("config", "set-context", "--current", "--namespace=sessions")
+            direct.run("config", "set-context", "--current", f"--namespace={NAMESPACE}")
             direct.run(
                 "run", "shell", f"--image={IMAGE}", "--image-pull-policy=Never", "--command", "--", "sleep", "100000"
             )
             direct.run("wait", "--for=condition=Ready", "--timeout=60s", "pod/shell")
             _measure(folder, administrator, direct)
         finally:
-            direct.run("delete", "namespace", "sessions", "--wait=false")
+            direct.run("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def _measure(folder: Path, administrator: Path, direct: Kubectl) -> None:
     with Product(folder / "product", OPTIONS) as product:
         agent = product.register("sessions", "platform/clusters")
-        config = {"ci_access": {"projects": [{"id": "shop/web", "default_namespace": "sessions"}]}}
+        config = {"ci_access": {"projects": [{"id": "shop/web", "default_namespace": NAMESPACE}]}}
         product.configure(agent, json.dumps(config))
         product.start_agentk(agent, administrator)
         kubeconfig = product.kubeconfig(product.job_token("shop/web", "--ttl", "4h"))
