@@ -10,6 +10,7 @@ from agentk.dispatcher import Dispatcher
 from agentk.kube_api.question import Question
 
 EVERY_S = 15.0  # how old readiness may be
+RETRY_S = 3.0  # … while the API server cannot be reached
 TIMEOUT_S = 10.0
 FIRST_S = 2.0  # agentk links without an answer then
 VERSION = b"/version"
@@ -34,7 +35,7 @@ class Probe:
     async def run(self) -> None:
         """For ever."""
         while True:
-            await asyncio.sleep(EVERY_S if self._dispatcher.statistics.reachable else EVERY_S / 5)
+            await asyncio.sleep(EVERY_S if self._dispatcher.statistics.reachable else RETRY_S)
             await self._ask(TIMEOUT_S)
 
     async def _ask(self, limit_s: float) -> None:

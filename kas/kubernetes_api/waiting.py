@@ -14,4 +14,4 @@ class Waiting(Enum):
     ANSWER = auto()  # the head of the answer, or room on the link
     READER = auto()  # the client to take bytes
     END = auto()  # the client to close, or the last bytes to leave
-    NOTHING = auto()
+    NOTHING = auto()  # there is no limit: then it is only looked at whether the client is there

@@ -106,7 +106,7 @@ class TcpRelay:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
             if self._weather is not None:
-                await _through(self._weather, source, sink)
+                await self._through(self._weather, source, sink)
                 return
             while data := await source.read(65536):
                 if sink in self._muted:
@@ -120,39 +120,39 @@ class TcpRelay:
             self._muted.discard(sink)
             sink.close()
 
+    async def _through(self, weather: Weather, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Carry one direction to its end."""
+        loop = asyncio.get_running_loop()
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(weather.queue)
+        chance = random.Random(1)  # the same weather in each run
 
-async def _through(weather: Weather, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Carry one direction to its end."""
-    loop = asyncio.get_running_loop()
-    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(weather.queue)
-    chance = random.Random(1)  # the same weather in each run
+        async def send() -> None:
+            free_at = arrives_at = 0.0
+            while True:
+                try:
+                    data = await source.read(SEGMENT)
+                except OSError:
+                    data = b""
+                free_at = max(free_at, loop.time()) + len(data) / weather.bytes_per_s
+                again = 2 * weather.delay_s if chance.random() < weather.loss else 0.0
+                arrives_at = max(arrives_at, free_at + weather.delay_s + again)
+                await under_way.put((arrives_at, data))
+                if not data:
+                    return
 
-    async def send() -> None:
-        free_at = arrives_at = 0.0
-        while True:
-            try:
-                data = await source.read(SEGMENT)
-            except OSError:
-                data = b""
-            free_at = max(free_at, loop.time()) + len(data) / weather.bytes_per_s
-            again = 2 * weather.delay_s if chance.random() < weather.loss else 0.0
-            arrives_at = max(arrives_at, free_at + weather.delay_s + again)
-            await under_way.put((arrives_at, data))
-            if not data:
-                return
-
-    sending = loop.create_task(send())
-    try:
-        while True:
-            arrives_at, data = await under_way.get()
-            await asyncio.sleep(arrives_at - loop.time())
-            if not data:
-                return
-            sink.write(data)
-            await sink.drain()
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        sending = loop.create_task(send())
+        try:
+            while True:
+                arrives_at, data = await under_way.get()
+                await asyncio.sleep(arrives_at - loop.time())
+                if not data:
+                    return
+                if sink not in self._muted:
+                    sink.write(data)
+                    await sink.drain()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 class Road:

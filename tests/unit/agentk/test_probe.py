@@ -69,7 +69,7 @@ async def test_who_got_no_answer_to_that_asks_again(answer):
 
 
 async def test_an_api_server_that_is_not_there_is_asked_again(monkeypatch):
-    monkeypatch.setattr(probe, "EVERY_S", 0.01)
+    monkeypatch.setattr(probe, "RETRY_S", 0.01)
     server = ApiServer()
     server.answers[VERSION] = None
     looking = Probe(server, {})
