@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kas.errors import KasError
+from kastunnel.toolkit.answers import TooLarge, whole_body
 from kastunnel.toolkit.proxies import Proxy, proxy_for
 
 MAX_BYTES = 1024 * 1024
@@ -108,13 +109,15 @@ class Outbound:
                         raise PeerUnavailable(
                             f"{host} answers {answer.status}", retry_after_s=_seconds(said.get("retry-after"))
                         )
-                    return Reply(answer.status, said, await _read(answer, max_bytes, host))
+                    return Reply(answer.status, said, await whole_body(answer, max_bytes))
         except TimeoutError:
             raise PeerUnavailable(f"{host} does not answer within {timeout_s:g} s") from None
         except aiohttp.ClientHttpProxyError as error:
             raise PeerUnavailable(f"{host} cannot be reached: the proxy {proxy} answers {error.status}") from None
         except aiohttp.ClientConnectorCertificateError:
             raise PeerUnavailable(f"{host} shows a certificate that is not trusted: name its CA in ca_file") from None
+        except TooLarge as error:
+            raise PeerUnavailable(f"{host} answers with {error}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise PeerUnavailable(f"{host} cannot be reached: {type(error).__name__}") from None
 
@@ -143,15 +146,6 @@ def proxy_of(url: str) -> Proxy | None:
 def tls_context(ca_file: Any) -> ssl.SSLContext | None:
     """What trusts only the certificates in ``ca_file``; None: the machine's own. Raises OSError or ssl.SSLError."""
     return None if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
-
-
-async def _read(answer: aiohttp.ClientResponse, max_bytes: int, host: str) -> bytes:
-    parts = bytearray()
-    async for part in answer.content.iter_any():
-        parts += part
-        if len(parts) > max_bytes:
-            raise PeerUnavailable(f"{host} answers with more than {max_bytes} bytes")
-    return bytes(parts)
 
 
 def _checked_host(url: str) -> str:

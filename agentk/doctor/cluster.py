@@ -16,6 +16,7 @@ from agentk.kube_api.credentials import Credentials
 from kastunnel.doctor.clocks import skew
 from kastunnel.doctor.findings import Check, Finding, broken, ok, skipped, warning
 from kastunnel.doctor.road import Road, Words
+from kastunnel.toolkit.answers import whole_body
 from kastunnel.toolkit.hosts import host_port
 
 ANSWER_S = 10.0
@@ -155,7 +156,7 @@ class Cluster:
         if self._access_as == "agent":
             return skipped("--access-as agent: jobs act as agentk itself")
         may, missing = [], []
-        named = await self._named()
+        named, untold = await self._named()
         for right in IDENTITIES:
             allowed = _allowed(await self._review(right))
             if allowed:
@@ -167,28 +168,31 @@ class Cluster:
         self._impersonates = not NEEDED & set(missing)
         lacks = broken if self._access_as else warning
         if not may:
-            return lacks("agentk may impersonate nobody: `access_as: ci_job` and `impersonate` get 403", _GRANT)
+            return lacks(
+                f"agentk may impersonate nobody: `access_as: ci_job` and `impersonate` get 403{untold}", _GRANT
+            )
         if not self._impersonates:
-            return lacks(f"agentk may impersonate {', '.join(may)}, but not {', '.join(missing)}", _GRANT)
+            return lacks(f"agentk may impersonate {', '.join(may)}, but not {', '.join(missing)}{untold}", _GRANT)
         more = f"; not {', '.join(missing)}, which only some configurations need" if missing else ""
         return ok(f"agentk may impersonate {', '.join(may)}{more}")
 
-    async def _named(self) -> dict[str, list[str]]:
-        """Resource → the names that may be impersonated, from rules with resourceNames. Empty where the cluster does not tell."""
+    async def _named(self) -> tuple[dict[str, list[str]], str]:
+        """Resource → the names that may be impersonated, from rules with resourceNames; and words for the case that none are told."""
         answer = await self._ask(
             "POST",
             f"{AUTHORIZATION}/selfsubjectrulesreviews",
             {"spec": {"namespace": "default"}},
             "SelfSubjectRulesReview",
         )
+        rules = _status(answer).get("resourceRules")
+        if not isinstance(rules, list):
+            return {}, f" (of rights to certain names alone the API server does not tell: {_message(answer)})"
         found: dict[str, list[str]] = {}
-        status = answer.document.get("status") if answer.status == 201 and isinstance(answer.document, dict) else None
-        rules = status.get("resourceRules") if isinstance(status, dict) else None
-        for rule in rules if isinstance(rules, list) else ():
+        for rule in rules:
             if {"impersonate", "*"} & set(_texts(rule, "verbs")):
                 for resource in _texts(rule, "resources"):
                     found.setdefault(resource.partition("/")[0], []).extend(_texts(rule, "resourceNames"))
-        return {resource: names for resource, names in found.items() if names}
+        return {resource: names for resource, names in found.items() if names}, ""
 
     async def _exec(self) -> Finding:
         if self._access_as not in ("", "agent") or (self._impersonates and not self._access_as):
@@ -233,7 +237,7 @@ class Cluster:
                     allow_redirects=False,
                 ) as answer,
             ):
-                raw = await answer.content.read(MAX_ANSWER_BYTES)
+                raw = await whole_body(answer, MAX_ANSWER_BYTES)
                 return Answer(answer.status, _read(raw), answer.headers.get("Date", ""))
         except TimeoutError:
             return Answer(0, f"no answer within {ANSWER_S:g} s")
@@ -253,10 +257,15 @@ def _read(raw: bytes) -> Any:
         return None
 
 
+def _status(answer: Answer) -> dict[str, Any]:
+    """What a review says; empty where this is none."""
+    status = answer.document.get("status") if answer.status == 201 and isinstance(answer.document, dict) else None
+    return status if isinstance(status, dict) else {}
+
+
 def _allowed(answer: Answer) -> bool | None:
     """None: the API server did not say."""
-    status = answer.document.get("status") if answer.status == 201 and isinstance(answer.document, dict) else None
-    allowed = status.get("allowed") if isinstance(status, dict) else None
+    allowed = _status(answer).get("allowed")
     return allowed if isinstance(allowed, bool) else None
 
 

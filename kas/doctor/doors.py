@@ -15,9 +15,11 @@ from kastunnel.doctor import tunnel
 from kastunnel.doctor.certificates import curious, trusting
 from kastunnel.doctor.findings import Check, Finding, broken, ok, warning
 from kastunnel.doctor.road import Road, Words, utc_now
+from kastunnel.toolkit.answers import TooLarge, whole_body
 from kastunnel.toolkit.hosts import host_port
 
 ANSWER_S = 10.0
+MAX_ANSWER_BYTES = 1024 * 1024
 _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to connect to, none to listen on
 # What is asked without a token, and what stands in kas's 401.
 _ASKED = {"management_api": ("/kas/v1/kubeconfig", b"the job's token"), "kubernetes_api": ("/version", b"kas: ")}
@@ -156,8 +158,8 @@ async def _get(url: str, tls: ssl.SSLContext | None) -> tuple[int, bytes] | str:
             aiohttp.ClientSession(headers={"User-Agent": "kas-doctor"}) as session,
             session.get(url, ssl=True if tls is None else tls, allow_redirects=False) as answer,
         ):
-            return answer.status, await answer.content.read(64 * 1024)
+            return answer.status, await whole_body(answer, MAX_ANSWER_BYTES)
     except TimeoutError:
         return f"nothing within {ANSWER_S:g} s"
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, TooLarge) as error:
         return str(error) or type(error).__name__

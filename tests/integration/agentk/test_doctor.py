@@ -389,7 +389,8 @@ async def test_a_clock_that_is_wrong_by_an_hour_is_broken(case: Case) -> None:
     assert "API server: token" in found.broken  # it says nothing of a review
 
 
-async def test_impersonation_of_certain_names_alone_counts_with_those_names(case: Case) -> None:
+@pytest.mark.parametrize("in_pieces", [False, True])
+async def test_impersonation_of_certain_names_alone_counts_with_those_names(case: Case, in_pieces: bool) -> None:
     async def answer(call: Call) -> None:
         asked = json.loads(await call.body()) if call.method == b"POST" else {}
         status: dict[str, Any] = {
@@ -400,7 +401,13 @@ async def test_impersonation_of_certain_names_alone_counts_with_those_names(case
             status = {"resourceRules": [rule, {"verbs": ["get"], "resources": ["pods"]}, None], "incomplete": False}
         body = json.dumps({"gitVersion": "v1.33.0", "status": status}).encode()
         code = b"201 Created" if asked else b"200 OK"
-        await call.say(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body))
+        whole = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body)
+        if not in_pieces:
+            await call.say(whole)
+            return
+        await call.say(whole[:-20])
+        await asyncio.sleep(0.05)  # as an API server does whose answer is larger than one record of TLS
+        await call.say(whole[-20:])
 
     async with FakeApiServer(answer) as server:
         case.kubeconfig = kubeconfig(case.folder, server.port)
@@ -408,3 +415,20 @@ async def test_impersonation_of_certain_names_alone_counts_with_those_names(case
     assert rows["RBAC: impersonate"].state == "ok"
     assert "users (only ci-deployer, ci), groups (only ci-deployer, ci)" in rows["RBAC: impersonate"].said
     assert rows["RBAC: exec"].state == "skipped"
+
+
+async def test_what_the_cluster_does_not_tell_of_certain_names_is_said(case: Case) -> None:
+    async def answer(call: Call) -> None:
+        asked = json.loads(await call.body()) if call.method == b"POST" else {}
+        if asked.get("kind") == "SelfSubjectRulesReview":
+            await call.say(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            return
+        body = json.dumps({"gitVersion": "v1.33.0", "status": {"allowed": False}}).encode()
+        code = b"201 Created" if asked else b"200 OK"
+        await call.say(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (code, len(body), body))
+
+    async with FakeApiServer(answer) as server:
+        case.kubeconfig = kubeconfig(case.folder, server.port)
+        row = (await case.examine()).rows["RBAC: impersonate"]
+    assert row.state == "warning"
+    assert row.said.endswith("(of rights to certain names alone the API server does not tell: status 503)")
