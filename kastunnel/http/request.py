@@ -192,7 +192,7 @@ class RequestReader:
             if self._searched <= line_end:
                 _parse_line(part)
         elif len(part) >= limits.MAX_REQUEST_LINE:
-            raise BadMessage(Kind.LINE_TOO_LONG)
+            raise _endless_line(part)
         # A CR at the very end may still get its LF.
         if (stray := _stray_line_end(part, max(0, self._searched - 1))) and stray.end() < len(part):
             raise BadMessage(Kind.MALFORMED, "line end")
@@ -230,7 +230,7 @@ def _why_refused(raw: bytes) -> BadMessage:
         return BadMessage(Kind.MALFORMED, "request line")
     line_end = raw.find(b"\n", 0, limits.MAX_REQUEST_LINE)
     if line_end < 0:
-        return BadMessage(Kind.LINE_TOO_LONG)
+        return _endless_line(raw)
     line = _any_request_line(raw)
     if line is None or fields.is_token(line[1]) is None:
         return BadMessage(Kind.MALFORMED, "request line")
@@ -244,6 +244,14 @@ def _why_refused(raw: bytes) -> BadMessage:
     if not raw.startswith(b"\r\n", line_end - 1):
         return BadMessage(Kind.MALFORMED, "line end")
     return BadMessage(Kind.METHOD)
+
+
+def _endless_line(raw: bytes) -> BadMessage:
+    """No line ends within the limit. A bare CR in it is told first: where less had come at once, it was told already."""
+    part = raw[: limits.MAX_REQUEST_LINE]
+    if (stray := _stray_line_end(part)) and stray.end() < len(part):
+        return BadMessage(Kind.MALFORMED, "line end")
+    return BadMessage(Kind.LINE_TOO_LONG)
 
 
 def _parse(raw: bytes, before: RequestHead | None = None) -> RequestHead:

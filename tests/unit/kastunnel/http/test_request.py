@@ -391,6 +391,17 @@ def test_the_way_requests_are_cut_into_reads_changes_nothing(
     assert outcome(*(data[a:b] for a, b in itertools.pairwise(bounds))) == outcome(data)
 
 
+@pytest.mark.parametrize("cut", [3, 6, 8, 16382, 16383, 16384, 16385, 30000])
+@pytest.mark.parametrize(
+    ("begin", "kind"), [(b"GET /\rx", Kind.MALFORMED), (b"GET /" + b"a" * 16378 + b"\r", Kind.LINE_TOO_LONG)]
+)
+@pytest.mark.covers("S-02")
+def test_a_line_without_end_is_judged_alike_however_it_comes(begin: bytes, kind: Kind, cut: int) -> None:
+    """The first has a bare CR in the line, the second one at its limit, where what follows is not looked at."""
+    data = begin + b"b" * 30000 + b"\r\n\r\n"
+    assert outcome(data[:cut], data[cut:]) == outcome(data) == [kind]
+
+
 def everything(head: RequestHead) -> dict[str, object]:
     """All that is known of a head."""
     return {name: getattr(head, name) for name in dir(head) if not name.startswith("_") and name != "field"}
