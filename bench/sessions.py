@@ -1,7 +1,8 @@
 """exec, cp and a restart on a real Kubernetes, directly and through kas in one run: ``python -m bench.sessions``.
 
-Needs what tests/kubernetes needs, or KAS_KUBERNETES=FILE with the kubeconfig of a cluster's administrator. Ratios are medians of rounds
-in which the two sides alternate; through kas means TLS on every leg, rules and the audit log on.
+Needs what tests/kubernetes needs, or KAS_KUBERNETES=FILE with the kubeconfig of a cluster's administrator. A ratio is the median
+of pairs, in which now one side and now the other goes first, with the interval that holds the true median with a probability of
+95 %; through kas means TLS on every leg, rules and the audit log on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from math import floor, sqrt
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +31,8 @@ from tests.support.product import Agent, Product
 
 MB = 1_000_000
 BYTES = 40 * MB
-ROUNDS = 15  # pairs; of five the median of a cp was anything between 1.31 and 1.49
+PAIRS = 60  # of 15 the median of a cp was anything between 1.36 and 1.44
+PAIRS_OF_EXECS = 15
 RESTARTS = 5
 IMAGE = "localhost/busybox:1"
 NAMESPACE = f"sessions-{os.getpid()}"
@@ -57,10 +61,23 @@ def _took(act: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _ratios(act: Callable[[Kubectl], object], direct: Kubectl, kas: Kubectl) -> tuple[float, float, float]:
-    """Seconds directly, seconds through kas, and the ratio; medians."""
-    rounds = [(_took(lambda: act(direct)), _took(lambda: act(kas))) for _ in range(ROUNDS + 1)][1:]
-    return median(one for one, _ in rounds), median(other for _, other in rounds), median(b / a for a, b in rounds)
+def _compare(act: Callable[[Kubectl], object], direct: Kubectl, kas: Kubectl, pairs: int) -> str:
+    """Seconds directly, seconds through kas and the ratio with its interval, as cells of the table."""
+    took: dict[Kubectl, list[float]] = {direct: [], kas: []}
+    for number in range(-1, pairs):  # the first pair warms up
+        for kubectl in (direct, kas) if number % 2 else (kas, direct):
+            took[kubectl].append(_took(partial(act, kubectl)))
+    one, other = took[direct][1:], took[kas][1:]
+    ratios = [b / a for a, b in zip(one, other, strict=True)]
+    low, high = _interval(ratios)
+    return f"{median(one):.2f} s | {median(other):.2f} s | {median(ratios):.2f} ({low:.2f} to {high:.2f})"
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    """Where the median of what ``values`` are a sample of lies, with 95 %: by ranks, so without an assumption about its shape."""
+    aside = (len(values) - 1.96 * sqrt(len(values))) / 2
+    found = sorted(values)
+    return found[floor(aside)], found[-1 - floor(aside)]
 
 
 def _echoes(kubectl: Kubectl) -> float:
@@ -146,18 +163,21 @@ def _measure(folder: Path, administrator: Path, direct: Kubectl) -> None:
         file, back = folder / "file", folder / "back"
         file.write_bytes(os.urandom(BYTES))
         content = file.read_bytes()
-        works: dict[str, Callable[[Kubectl], object]] = {
-            "exec -i of 40 MB": lambda kubectl: kubectl.run("exec", "-i", "shell", "--", "md5sum", input=content),
-            "cp of 40 MB into a pod": lambda kubectl: kubectl.run("cp", str(file), "shell:/tmp/file"),
-            "cp of 40 MB out of a pod": lambda kubectl: kubectl.run("cp", "shell:/tmp/file", str(back)),
-            f"{EXECS} execs, one after the other": lambda kubectl: [
-                kubectl.run("exec", "shell", "--", "true") for _ in range(EXECS)
-            ],
+        works: dict[str, tuple[int, Callable[[Kubectl], object]]] = {
+            "exec -i of 40 MB": (
+                PAIRS,
+                lambda kubectl: kubectl.run("exec", "-i", "shell", "--", "md5sum", input=content),
+            ),
+            "cp of 40 MB into a pod": (PAIRS, lambda kubectl: kubectl.run("cp", str(file), "shell:/tmp/file")),
+            "cp of 40 MB out of a pod": (PAIRS, lambda kubectl: kubectl.run("cp", "shell:/tmp/file", str(back))),
+            f"{EXECS} execs, one after the other": (
+                PAIRS_OF_EXECS,
+                lambda kubectl: [kubectl.run("exec", "shell", "--", "true") for _ in range(EXECS)],
+            ),
         }
         print("| on a real Kubernetes | directly | through kas | ratio |\n|---|---|---|---|")
-        for what, act in works.items():
-            one, other, ratio = _ratios(act, direct, kas)
-            print(f"| {what} | {one:.2f} s | {other:.2f} s | {ratio:.2f} |", flush=True)
+        for what, (pairs, act) in works.items():
+            print(f"| {what} | {_compare(act, direct, kas, pairs)} |", flush=True)
         one, other = _echoes(direct), _echoes(kas)
         print(f"| a keystroke's echo, p50 | {one:.2f} ms | {other:.2f} ms | + {other - one:.2f} ms |", flush=True)
         again = [_restart(product, kas, agent) for _ in range(RESTARTS)]
