@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, select
 from sqlalchemy.engine import URL, Connection, make_url
@@ -16,7 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from kas.errors import ConfigurationError, StoreUnavailable
 from kas.store.schema import change_counter
 
+if TYPE_CHECKING:
+    import aiosqlite
+
 BUSY_TIMEOUT_MS = 5000  # a writer holds SQLite for a few ms; who waits longer meets a program that has hung
+AGAIN_S = 0.01
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _WRITING = "kas_writing"
 ACTOR = "kas_actor"  # the option of a connection that says who writes
@@ -37,9 +42,12 @@ class Database:
         self._engine = self._new_engine()
 
     def _create_private_file(self) -> None:
-        # SQLite itself would create it with the umask's mode; its -wal and -shm files take the mode of this one.
+        # SQLite itself would create it with the umask's mode; its -wal and -shm files take the mode of this one. One that is there
+        # is not even opened: closing it would let go of every lock that this process has on it (fcntl(2)).
         try:
-            os.close(os.open(str(self._url.database), os.O_RDONLY | os.O_CREAT, 0o600))
+            os.close(os.open(str(self._url.database), os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            pass
         except OSError as error:
             raise StoreUnavailable(
                 f"the database {self.where} cannot be opened: {error.strerror}; check that its directory exists and belongs to the "
@@ -119,14 +127,33 @@ def _driver_url(url: str, password: str | None) -> URL:
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver's own BEGIN comes too late and never as IMMEDIATE: see _begin_sqlite
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
-    cursor.execute(
-        "PRAGMA synchronous = FULL"
-    )  # with NORMAL a power cut could undo the last commits, a revocation among them
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+    connection.run_async(_set_up)
+
+
+async def _set_up(connection: aiosqlite.Connection) -> None:
+    await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    await _write_ahead(connection)
+    # With NORMAL a power cut could undo the last commits, a revocation among them.
+    await connection.execute_fetchall("PRAGMA synchronous = FULL")
+    await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """A write-ahead log: readers and the writer do not wait for each other.
+
+    A new file is switched over by whoever comes first; who does so while another has begun to write is told "locked" at once, whatever
+    the time-out, so the waiting is done here.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or loop.time() >= until:
+                raise
+        await asyncio.sleep(AGAIN_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

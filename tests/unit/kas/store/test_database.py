@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 from pathlib import Path
@@ -53,6 +54,29 @@ async def test_a_locked_database_says_what_to_do(url: str, tmp_path: Path, monke
         other.execute("ROLLBACK")
         other.close()
         await store.agents.register("a/a", "prod")
+
+
+@pytest.mark.covers("D-06")
+async def test_a_new_database_that_another_program_has_begun_to_write_is_waited_for(url: str, tmp_path: Path):
+    other = sqlite3.connect(tmp_path / "kas.db", isolation_level=None)  # has not switched it to a write-ahead log yet
+    other.execute("BEGIN IMMEDIATE")
+    asyncio.get_running_loop().call_later(0.1, other.execute, "COMMIT")
+    async with open_store(url) as store:
+        await store.agents.register("a/a", "prod")
+    other.close()
+
+
+@pytest.mark.covers("D-02")
+async def test_one_that_stays_locked_from_the_start_says_what_to_do(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    other = sqlite3.connect(tmp_path / "kas.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match=r"kas.db is locked by another program: try again"):
+        async with open_store(url):
+            pass
+    other.close()
 
 
 async def fill(store: Store, claims: Any) -> None:
