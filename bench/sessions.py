@@ -63,11 +63,14 @@ def _took(act: Callable[[], object]) -> float:
 
 def _compare(act: Callable[[Kubectl], object], direct: Kubectl, kas: Kubectl, pairs: int) -> str:
     """Seconds directly, seconds through kas and the ratio with its interval, as cells of the table."""
-    took: dict[Kubectl, list[float]] = {direct: [], kas: []}
-    for number in range(-1, pairs):  # the first pair warms up
-        for kubectl in (direct, kas) if number % 2 else (kas, direct):
-            took[kubectl].append(_took(partial(act, kubectl)))
-    one, other = took[direct][1:], took[kas][1:]
+    one: list[float] = []
+    other: list[float] = []
+    sides = [(direct, one), (kas, other)]
+    for _ in range(1 + pairs):
+        for kubectl, took in sides:
+            took.append(_took(partial(act, kubectl)))
+        sides.reverse()
+    del one[0], other[0]  # they warmed up
     ratios = [b / a for a, b in zip(one, other, strict=True)]
     low, high = _interval(ratios)
     return f"{median(one):.2f} s | {median(other):.2f} s | {median(ratios):.2f} ({low:.2f} to {high:.2f})"

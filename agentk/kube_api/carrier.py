@@ -82,7 +82,7 @@ class Carrier(ABC):
 
     async def _dialled(self) -> None:
         try:
-            connection = await self._home.pool.dial(self._access, for_pipe=self.wants_pipe)
+            connection = await self._home.pool.dial(self._access)
         except DialFailed as failure:
             if not self.is_over:
                 self.fail(failure.code, failure.reason, not_run=not self._has_sent)
@@ -111,7 +111,7 @@ class Carrier(ABC):
             return
         if self._is_reading_paused:
             self._is_reading_paused = False
-            connection.transport.resume_reading()
+            connection.resume_reading()
         if reusable and not connection.is_write_paused and not connection.is_narrow:
             self._home.pool.give_back(connection, self._home.loop.time())
         else:
@@ -142,14 +142,14 @@ class Carrier(ABC):
         """Stop reading from the API server while the link has no room."""
         if self.exchange.room <= 0 and not self._is_reading_paused and self.connection is not None:
             self._is_reading_paused = True
-            self.connection.transport.pause_reading()
+            self.connection.pause_reading()
 
     def on_room(self) -> None:
         """Read on."""
         if self._is_reading_paused:
             self._is_reading_paused = False
             if self.connection is not None:
-                self.connection.transport.resume_reading()
+                self.connection.resume_reading()
 
     # From the API server
 

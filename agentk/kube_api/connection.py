@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from agentk.kube_api.access import Endpoint
-from kastunnel.toolkit import flow
 
 # A record of TLS; Linux makes it 32 KiB, which are 30 MB/s where the API server is a millisecond away.
 NARROW_BYTES = 16 * 1024
@@ -35,11 +34,22 @@ class User(Protocol):
 class Connection(asyncio.Protocol):
     """Owned by its ``user``, else by the pool. A byte, or the end, while it has no user ends it (B30)."""
 
-    __slots__ = ("_forget", "endpoint", "idle_since", "is_narrow", "is_reused", "is_write_paused", "transport", "user")
+    __slots__ = (
+        "_forget",
+        "_tcp",
+        "endpoint",
+        "idle_since",
+        "is_narrow",
+        "is_reused",
+        "is_write_paused",
+        "transport",
+        "user",
+    )
 
     def __init__(self, endpoint: Endpoint, forget: Callable[[Connection], None]) -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._tcp = self.transport
         self.user: User | None = None
         self.is_reused = False
         self.is_narrow = False
@@ -52,9 +62,27 @@ class Connection(asyncio.Protocol):
         return f"<Connection {self.endpoint} {state} reused={self.is_reused}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound what may wait in both directions."""
-        self.transport = cast("asyncio.Transport", transport)
-        flow.bound(self.transport, WRITE_BUFFER_BYTES)
+        """Bound what may wait for the API server."""
+        self.transport = self._tcp = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def secured(self, tls: asyncio.Transport, tcp: asyncio.Transport) -> None:
+        """In place of ``connection_made``, which ``start_tls`` does not call."""
+        self.connection_made(tls)
+        self._tcp = tcp
+
+    def pause_reading(self) -> None:
+        """Leave to the kernel what the API server says.
+
+        Under TLS, not at it: uvloop's drops what it has received and not delivered when the connection ends while it is paused
+        (sslproto.pyx, eof_received), which was the end of one ``kubectl cp`` in six.
+        """
+        self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._tcp.is_closing():
+            self._tcp.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Give it to the user; a byte that nobody asked for makes the connection unusable."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import socket
 import ssl
+from typing import cast
 
-from agentk.kube_api import patient_tls
 from agentk.kube_api.access import Access, Endpoint
 from agentk.kube_api.connection import Connection
 from agentk.kube_api.statistics import Statistics
@@ -67,16 +67,13 @@ class Pool:
         self._idle.append(connection)
         self._statistics.connections_idle = len(self._idle)
 
-    async def dial(self, access: Access, *, for_pipe: bool = False) -> Connection:
-        """A fresh connection that belongs to the caller. Raises DialFailed. Cancelled, it leaves nothing open.
-
-        ``for_pipe``: it will carry raw bytes whose end must not overtake them (kube_api/patient_tls.py).
-        """
+    async def dial(self, access: Access) -> Connection:
+        """A fresh connection that belongs to the caller. Raises DialFailed. Cancelled, it leaves nothing open."""
         endpoint = access.endpoint
         self._statistics.dials += 1
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                connection = await self._connect(endpoint, for_pipe=for_pipe)
+                connection = await self._connect(endpoint)
         except (OSError, TimeoutError, ssl.CertificateError, UnicodeError) as error:
             failure = _failure(error)
             if self._statistics.reachable or self._statistics.dials == 1:
@@ -91,15 +88,17 @@ class Pool:
         _keep_alive(connection.transport)
         return connection
 
-    async def _connect(self, endpoint: Endpoint, *, for_pipe: bool) -> Connection:
-        def fresh() -> Connection:
-            return Connection(endpoint, self._forget)
-
-        if for_pipe and endpoint.tls is not None:
-            return await patient_tls.connect(fresh, endpoint.host, endpoint.port, endpoint.tls, endpoint.server_name)
-        _, connection = await asyncio.get_running_loop().create_connection(
-            fresh, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=endpoint.server_name
-        )
+    async def _connect(self, endpoint: Endpoint) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(endpoint, self._forget)
+        if endpoint.tls is None:
+            await loop.create_connection(lambda: connection, endpoint.host, endpoint.port)
+        else:
+            tcp, _ = await loop.create_connection(asyncio.Protocol, endpoint.host, endpoint.port)
+            name = endpoint.server_name or endpoint.host
+            connection.secured(await _start_tls(tcp, connection, endpoint.tls, name), tcp)
+        if connection.transport.is_closing():  # lost before anybody could hear of it
+            raise ConnectionResetError
         return connection
 
     def expire(self, now: float) -> None:
@@ -127,6 +126,20 @@ class Pool:
             self._idle.remove(connection)
         self._statistics.connections_open = len(self._open)
         self._statistics.connections_idle = len(self._idle)
+
+
+async def _start_tls(
+    tcp: asyncio.Transport, connection: Connection, context: ssl.SSLContext, name: str
+) -> asyncio.Transport:
+    """By hand, and not in ``create_connection``: the connection pauses what is under TLS. Takes ``tcp`` along where it fails."""
+    if tcp.is_closing():
+        raise ConnectionResetError
+    try:
+        tls = await asyncio.get_running_loop().start_tls(tcp, connection, context, server_hostname=name)
+    except BaseException:
+        tcp.abort()
+        raise
+    return cast("asyncio.Transport", tls)
 
 
 def _failure(error: BaseException) -> DialFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -66,7 +67,9 @@ class Call:
 
     def close_socket(self) -> None:
         """FIN, whatever TLS is waiting for."""
-        self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        # uvloop's own idea of a socket cannot be shut down.
+        with socket.socket(fileno=os.dup(self._writer.get_extra_info("socket").fileno())) as same:
+            same.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
         """RST, where there are bytes unread or unsent; else as abrupt as it gets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,6 +82,25 @@ async def test_a_server_without_tls_is_a_tls_failure(world: World, tmp_path: Pat
     assert (said.code, said.hop, said.not_run) == (Code.UPSTREAM_TLS, Hop.API_SERVER, True)
 
 
+@pytest.mark.covers("P-01")
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_a_listener_that_closes_at_once_is_a_failure_that_has_not_run(
+    world: World, tmp_path: Path, abruptly: bool
+) -> None:
+    async def closes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if abruptly:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    context = Authority(tmp_path).client_context()
+    async with serving(closes) as port:
+        world.credentials.access = access(f"https://127.0.0.1:{port}", "", context, None)
+        for _ in range(20):
+            said = await failed(world.get())
+            assert (said.code in (Code.UPSTREAM_TLS, Code.UPSTREAM_DIAL), said.not_run) == (True, True)
+
+
 @pytest.mark.covers("P-02")
 async def test_a_silent_listener_is_given_up(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentk.kube_api.pool.DIAL_TIMEOUT_S", 0.05)
@@ -154,6 +174,28 @@ async def test_a_pipe_over_tls_loses_nothing_when_it_ends_while_the_caller_does_
     await exchange.until(lambda x: x.is_over)
     assert len(exchange.body) == 102_000
     assert exchange.is_ended
+
+
+@pytest.mark.covers("P-03")
+async def test_an_answer_over_tls_loses_nothing_when_the_connection_ends_while_the_caller_does_not_read(
+    secure: World,
+) -> None:
+    async def much(call: Call) -> None:
+        await call.say(b"HTTP/1.1 200 OK\r\nContent-Length: 22000\r\nConnection: close\r\n\r\n" + b"x" * 2_000)
+        await asyncio.sleep(0.1)
+        await call.say(b"x" * 20_000)
+        call.close()
+        await asyncio.sleep(0.05)
+        call.close_socket()
+
+    secure.server.answer = much
+    exchange = secure.get(window=1000)
+    await exchange.until(lambda x: x.body)
+    await asyncio.sleep(0.3)
+    exchange.give_room(1 << 20)
+    await exchange.until(lambda x: x.is_over)
+    assert exchange.reset_said is None
+    assert len(exchange.body) == 22_000
 
 
 @pytest.mark.covers("P-03")
