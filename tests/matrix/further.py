@@ -82,7 +82,7 @@ LOOKING = (
     Command("auth can-i --list --no-headers"),
     Command("api-versions"),
     Command("get --raw /readyz?verbose"),
-    Command("get --raw /api/v1/namespaces/NAMESPACE/configmaps/further?a=%20b"),
+    Command("get --raw /api/v1/namespaces/NAMESPACE?a=%20b"),
     Command("get pods --namespace=nobody-has-this"),
     Command("get pods --context=nobody-has-this"),
     Command("create --filename=-", "apiVersion: v1\nkind: Bogus\n"),

@@ -208,7 +208,8 @@ def logs(side: Side) -> None:
 
 
 def logs_follow(side: Side) -> None:
-    side.run("apply", "--filename", "-", input=pod("talker", COUNTS, side))
+    # It lives on for a while: of a pod that ends in the second it began in, nobody need ever see that it was ready.
+    side.run("apply", "--filename", "-", input=pod("talker", f"{COUNTS}; sleep 3", side))
     side.run("wait", "--for=condition=Ready", "pod/talker", "--timeout=30s", hidden=True)
     side.run("logs", "--follow", "talker")
     with side.running("logs", "--follow", "--tail=1", "ticker") as ticks:
