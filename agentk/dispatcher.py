@@ -117,9 +117,9 @@ class Dispatcher:
             now = self.loop.time()
             if now >= look_at:
                 look_at = now + LOOK_S
-                # Of the others none says anything for long, and looking at ten thousand watches would hold up requests.
-                for carrier in [carrier for carrier in self._live if carrier.wants_pipe]:
-                    carrier.look()
+                # To the others nothing is said for long, and looking at ten thousand watches would hold up requests.
+                for pipe in [carrier for carrier in self._live if isinstance(carrier, UpgradeRequest)]:
+                    pipe.look()
             for carrier in [carrier for carrier in self._live if carrier.deadline and carrier.deadline <= now]:
                 log.info("API server did not answer in time", extra=fields(request_id=carrier.request_id))
                 carrier.timed_out()

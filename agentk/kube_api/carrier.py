@@ -15,7 +15,6 @@ from kastunnel.link.frames import Code, Headers, Hop, Reset, Uid
 from kastunnel.link.handler import Exchange, Handler
 from kastunnel.toolkit.logs import fields
 from kastunnel.toolkit.tasks import TaskOwner
-from kastunnel.toolkit.vanished import is_vanished
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +55,6 @@ class Carrier(ABC):
         "limit_s",
         "request_id",
     )
-
-    wants_pipe = False  # its connection will carry raw bytes
 
     def __init__(self, home: Home, exchange: Exchange, access: Access, limit_s: float, request_id: str) -> None:
         self._home = home
@@ -203,12 +200,6 @@ class Carrier(ABC):
             f"the API server did not begin to answer within {self.limit_s:g} s",
             not_run=not self._has_sent,
         )
-
-    def look(self) -> None:
-        """Whether the API server is there still: called now and then."""
-        if self.connection is not None and is_vanished(self.connection.transport):
-            reason = "the API server takes nothing any more: the way to it is cut"
-            self.fail(Code.UPSTREAM_BROKEN, reason, after_data=True)
 
     def broken(self, error: Exception | None) -> None:
         """The connection has ended before any of the answer was said."""

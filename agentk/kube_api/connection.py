@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
     def narrow(self) -> None:
         """From now on little comes ahead of who reads it: for streams that last, of which there are many. It cannot be undone.
 
-        uvloop takes up to 256 KiB from a socket at once, and TLS keeps that twice: a thousand watches that stall would be a gigabyte.
+        uvloop takes up to 256 KiB from a socket at once, room on the link or not: a thousand watches that stall would be 256 MiB.
         """
         self.is_narrow = True
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)

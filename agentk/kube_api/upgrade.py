@@ -11,6 +11,7 @@ from agentk.kube_api.request import PlainRequest
 from kastunnel.http.response import ResponseHead
 from kastunnel.link.frames import Code, Open
 from kastunnel.link.handler import Exchange
+from kastunnel.toolkit.vanished import is_vanished
 
 # Seconds for the API server to end a TLS pipe after the caller's end, which TLS cannot pass on. Clients of Kubernetes end
 # within the protocol (a FIN flag, a close frame), so by then the API server has long said its last bytes.
@@ -21,8 +22,6 @@ class UpgradeRequest(PlainRequest):
     """Until the 101 a request without a body on a fresh connection; from then on bytes both ways, opaque."""
 
     __slots__ = ("_early", "_is_down_ended", "_is_pipe", "_is_up_ended", "_linger")
-
-    wants_pipe = True
 
     def __init__(
         self, home: Home, wanted: Open, exchange: Exchange, access: Access, limit_s: float, protocol: bytes
@@ -141,6 +140,12 @@ class UpgradeRequest(PlainRequest):
             self.finish()
         else:
             self.fail(Code.UPSTREAM_BROKEN, "the connection to the API server was cut", after_data=True)
+
+    def look(self) -> None:
+        """Whether the API server is there still: called now and then."""
+        if self.connection is not None and is_vanished(self.connection.transport):
+            reason = "the API server takes nothing any more: the way to it is cut"
+            self.fail(Code.UPSTREAM_BROKEN, reason, after_data=True)
 
     def _close(self) -> None:
         self.let_go(reusable=False)

@@ -11,7 +11,7 @@ import termios
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from kas.kubernetes_api import replies
+from kas.kubernetes_api import flow, replies
 from kas.kubernetes_api.credentials import read_credential
 from kas.kubernetes_api.relay import Relay
 from kas.kubernetes_api.replies import Refusal, Reply
@@ -19,7 +19,6 @@ from kas.kubernetes_api.waiting import Waiting
 from kas.metrics import Outcome
 from kastunnel.http.errors import BadMessage
 from kastunnel.http.request import RequestReader
-from kastunnel.toolkit import flow
 from kastunnel.toolkit.vanished import LOOK_S, is_vanished
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 import agentk.dispatcher
-import agentk.kube_api.carrier
+import agentk.kube_api.upgrade
 from agentk.dispatcher import Dispatcher
 from kastunnel.link.frames import Code, Hop
 from kastunnel.toolkit.vanished import is_vanished
@@ -22,7 +22,7 @@ from tests.support.network import alone, drop
 @pytest.mark.slow
 def test_who_talks_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agentk.dispatcher, "LOOK_S", 0.5)
-    monkeypatch.setattr(agentk.kube_api.carrier, "is_vanished", partial(is_vanished, silent_s=2))
+    monkeypatch.setattr(agentk.kube_api.upgrade, "is_vanished", partial(is_vanished, silent_s=2))
 
     async def talk() -> None:
         async with FakeApiServer() as server:

@@ -53,7 +53,6 @@ async def test_a_transfer_both_ways_survives_cuts_without_losing_or_repeating_a_
         assert len(asked.heads) == 1
         assert bytes(answering.body) == b"up" * 5
         assert len(agent.opened_requests) == 1
-        assert kas.metrics.links.resumed.value >= 5
         assert kas.metrics.links.opened.value == 1
 
 
